@@ -1,8 +1,8 @@
 """What is published about the 18 MedMNIST data sets, and what their metadata leave out.
 
 Names, labels, sample counts, addresses and md5 sums are those of the installed `medmnist` package. Its `info.py` is
-loaded by file location, because importing the package imports torch. Added here: the name of the problem, the symmetries
-that keep the label (with the reason), and what a user must know before believing a number.
+loaded by file location, because importing the package imports torch. Added here: the name of the problem, the
+symmetries that keep the label (with the reason), and what a user must know before believing a number.
 """
 
 import difflib

@@ -1,0 +1,174 @@
+"""The npz file: what is in it, reading it, unpacking it in bounded memory, writing it."""
+
+import contextlib
+import json
+import logging
+import shutil
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from scale.data.files import exclusive, is_disk_full, replacing
+
+log = logging.getLogger(__name__)
+_CHUNK = 4 << 20  # bytes copied at a time
+
+
+@dataclass(frozen=True)
+class Header:
+    """What an npy header says of its array."""
+
+    shape: tuple[int, ...]
+    fortran_order: bool
+    dtype: np.dtype[Any]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the array's values."""
+        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+
+
+def read_header(file: IO[bytes]) -> Header:
+    """Reads the header of an npy stream, which is left at the first value; ValueError if it is none."""
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return Header(*read(file))
+
+
+def headers(path: Path) -> dict[str, Header]:
+    """Headers of all arrays in an npz file, without reading their values.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is truncated, damaged or no npz file.
+    """
+    found = {}
+    with _opened(path) as archive:
+        for name in archive.namelist():
+            with archive.open(name) as member:
+                found[name.removesuffix(".npy")] = read_header(member)
+    return found
+
+
+def read_array(path: Path, key: str) -> np.ndarray:
+    """One array of an npz file; its checksum is verified on the way. Raises as `headers`."""
+    with _opened(path) as archive, archive.open(f"{key}.npy") as member:
+        array = np.lib.format.read_array(member, allow_pickle=False)
+        if member.read(1):  # only a read that meets the end compares the checksum
+            raise ValueError(f"{key} is longer than its header says")
+        return array
+
+
+def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes a compressed npz file, whole or not at all; the folder is made if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as file:
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            for key, array in arrays.items():
+                with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """The open archive; whatever shows that it is damaged becomes one ValueError."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file: {path}")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield archive
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
+        raise ValueError(
+            f"{path} is truncated, damaged or no npz file ({error or type(error).__name__}); "
+            "delete it, then download or make it again"
+        ) from error
+
+
+class Unpacked:
+    """Arrays of an npz file as npy files in a folder of their own, made once and shared by all processes.
+
+    An npy file is moved into place only when whole, so its presence means done. `meta.json` holds size and time of
+    the npz file they were made from, and its md5 sum once that was verified; when that file changes, the folder starts
+    anew.
+
+    Args:
+        source: the npz file.
+        cache: parent of the folder; None = beside the npz file.
+    """
+
+    def __init__(self, source: Path, *, cache: Path | None = None) -> None:
+        self.source = source
+        self.folder = (cache or source.parent) / f"{source.stem}.unpacked"
+
+    def arrays(self, keys: Iterable[str]) -> dict[str, Path]:
+        """Paths of the npy files of the given arrays; those that are missing are made, by one process at a time.
+
+        Raises:
+            PermissionError: the folder cannot be written.
+            OSError: with errno ENOSPC, the disk is full; what was begun is removed.
+            ValueError: the npz file is damaged.
+        """
+        paths = {key: self.folder / f"{key}.npy" for key in keys}
+        if self._is_current() and all(path.is_file() for path in paths.values()):
+            return paths  # without the lock, so that a finished folder may be read-only
+        with self._locked():
+            for key, path in paths.items():
+                if not path.is_file():
+                    self._unpack(key, path)
+        return paths
+
+    def verified_md5(self) -> str | None:
+        """The md5 sum that the npz file, unchanged since, was found to have; None if not known."""
+        return self._meta().get("md5") if self._is_current() else None
+
+    def remember_md5(self, md5: str) -> None:
+        """Keeps a verified md5 sum. Raises PermissionError if the folder cannot be written."""
+        with self._locked():
+            self._write_meta({**self._meta(), "md5": md5})
+
+    def _meta(self) -> dict[str, Any]:
+        file = self.folder / "meta.json"
+        return json.loads(file.read_text()) if file.is_file() else {}
+
+    def _write_meta(self, meta: Mapping[str, Any]) -> None:
+        with replacing(self.folder / "meta.json") as file:
+            file.write(json.dumps(meta).encode())
+
+    def _source(self) -> dict[str, int]:
+        status = self.source.stat()
+        return {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
+
+    def _is_current(self) -> bool:
+        return self._meta().get("source") == self._source()
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        hint = f"{self.source.name} is large and must be unpacked: name a folder to write to, data.cache=<folder>"
+        with exclusive(self.folder / ".lock", hint=hint):
+            if not self._is_current():
+                for old in self.folder.glob("*.npy"):
+                    old.unlink()
+                self._write_meta({"source": self._source()})
+            yield
+
+    def _unpack(self, key: str, target: Path) -> None:
+        log.info("unpacking %s of %s to %s, once", key, self.source.name, target)
+        needed = 0
+        try:
+            with _opened(self.source) as archive, replacing(target) as file:
+                needed = archive.getinfo(f"{key}.npy").file_size
+                with archive.open(f"{key}.npy") as member:
+                    shutil.copyfileobj(member, file, _CHUNK)
+        except OSError as error:
+            if not is_disk_full(error):
+                raise
+            raise OSError(
+                error.errno,
+                f"disk full: unpacking {key} of {self.source.name} needs {needed} bytes in {self.folder}; "
+                "free that much, or name a folder on another disk: data.cache=<folder>",
+            ) from error
