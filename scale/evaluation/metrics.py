@@ -43,9 +43,9 @@ def scores(labels: np.ndarray, probabilities: np.ndarray, problem: str) -> dict[
 
     Always `auc`, `acc` (official), `balanced_acc`, `macro_f1`, `average_precision`, `brier`, `log_loss` and `ece`; also
     `kappa` (quadratic weights for grades) and `mcc` where a sample has one class, `mae` in grades for ordinal, and
-    `exact_match` for multilabel. A class that does not occur in `labels` makes `auc` and `average_precision` nan and is
-    left out of `balanced_acc`, and of `macro_f1` if it was not predicted either. For multilabel `balanced_acc`, `brier`,
-    `log_loss` and `ece` are means over the labels. `brier` is the sum over the classes, for binary of the positive one;
+    `exact_match` for multilabel. A class absent from `labels` makes `auc` and `average_precision` nan, is left out of
+    `balanced_acc`, and of `macro_f1` if it was not predicted either. For multilabel `balanced_acc`, `brier`, `log_loss`
+    and `ece` are means over the labels. `brier` is the sum over the classes, for binary of the positive one;
     `log_loss` in nats; `ece` has 15 bins of equal width.
 
     Args:

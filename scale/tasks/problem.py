@@ -68,8 +68,8 @@ class Problem:
     ) -> Tensor:
         """Mean loss of a batch, in float32 or better whatever autocast says.
 
-        Each sample has a numerator and a weight, and the loss is the ratio of their sums. This is `F.cross_entropy` with
-        its class weights for the softmax problems, the mean binary cross entropy for labels, and CORN's mean over all
+        Each sample has a numerator and a weight, and the loss is the ratio of their sums: `F.cross_entropy` with its
+        class weights for the softmax problems, the mean binary cross entropy for labels, and CORN's mean over all
         conditional tasks of all samples for grades. Smoothing moves the target distribution towards the uniform one
         (each label's target towards 0.5): the unweighted loss is least where the probabilities equal that target.
 
@@ -167,7 +167,7 @@ class Problem:
         return F.cross_entropy(logits, target, weights, label_smoothing=smoothing, reduction="none"), weight
 
     def _corn(self, logits: Tensor, target: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
-        """Negative log likelihood (B,) of the smoothed class, and the expected number of tasks (B,) it is the sum of."""
+        """Negative log likelihood (B,) of the smoothed class, and the expected number of tasks (B,) it sums."""
         share = F.one_hot(target, self.num_classes).to(logits) * (1 - smoothing) + smoothing / self.num_classes
         reach = share.flip(1).cumsum(dim=1).flip(1)  # target's P(y >= k), (B, K)
         loss = -(reach[:, 1:] * F.logsigmoid(logits) + share[:, :-1] * F.logsigmoid(-logits))
