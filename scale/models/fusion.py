@@ -1,0 +1,88 @@
+"""From the tokens of the streams to one feature vector."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from scale.models.attention import CrossAttention
+
+
+class Calibration(nn.Module):
+    """Makes the streams comparable before they are weighed against each other.
+
+    A stream's vector is standardised, so that a stream cannot win by being loud, and multiplied by a learned positive
+    temperature, so that a stream that is worth more can speak louder for all samples.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.standardise = nn.LayerNorm(dim, elementwise_affine=False)
+        self.log_temperature = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (B, dim); returns (B, dim) with mean 0 and standard deviation exp(log_temperature) in each row."""
+        return self.standardise(x) * self.log_temperature.exp()
+
+
+class Fusion(nn.Module):
+    """Joins two streams.
+
+    Args:
+        dim: width of the tokens of both streams.
+        mode: `attention`: the streams read each other, then a gate weighs them; `gate`: the gate alone; `concat`:
+            both vectors side by side.
+        heads: heads of the attention.
+        layers: rounds of mutual reading.
+        dropout: rate inside the feed-forward parts.
+        drop_path: rate at which a sample skips a branch.
+    """
+
+    def __init__(
+        self, dim: int, *, mode: str, heads: int, layers: int, dropout: float = 0.0, drop_path: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.num_features = 2 * dim if mode == "concat" else dim
+        count = layers if mode == "attention" else 0
+        self.planar_reads, self.volumetric_reads = (
+            nn.ModuleList(CrossAttention(dim, heads=heads, dropout=dropout, drop_path=drop_path) for _ in range(count))
+            for _ in range(2)
+        )
+        self.calibrate_planar, self.calibrate_volumetric = Calibration(dim), Calibration(dim)
+        self.gate = None if mode == "concat" else nn.Linear(2 * dim, 2)
+
+    def forward(
+        self, planar: Tensor, volumetric: Tensor, *, codes: tuple[Tensor, Tensor] | None, need_weights: bool = False
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
+        """Joins the tokens.
+
+        Args:
+            planar: tokens (B, N, dim).
+            volumetric: tokens (B, M, dim).
+            codes: codes (N, dim) and (M, dim) of their positions; needed for `attention` only.
+            need_weights: also return the attention of the last round.
+
+        Returns:
+            Features (B, num_features); the weights of the last round, `planar` (B, heads, N, M): planar tokens read
+            volumetric ones, and `volumetric` (B, heads, M, N); the gate (B, 2), planar first, or None.
+        """
+        attention: dict[str, Tensor] = {}
+        for planar_reads, volumetric_reads in zip(self.planar_reads, self.volumetric_reads, strict=True):
+            assert codes is not None
+            here, there = codes
+            new_planar, of_planar = planar_reads(
+                planar, volumetric, reader_code=here, read_code=there, need_weights=need_weights
+            )
+            volumetric, of_volumetric = volumetric_reads(
+                volumetric, planar, reader_code=there, read_code=here, need_weights=need_weights
+            )
+            planar = new_planar
+            if need_weights:
+                attention = {"planar": of_planar, "volumetric": of_volumetric}
+        first = self.calibrate_planar(planar.mean(dim=1))
+        second = self.calibrate_volumetric(volumetric.mean(dim=1))
+        both = torch.cat([first, second], dim=1)
+        if self.gate is None:
+            return both, attention, None
+        gate = self.gate(both).softmax(dim=1)
+        return gate[:, :1] * first + gate[:, 1:] * second, attention, gate

@@ -1,0 +1,207 @@
+"""The SCALE network: lifting, two streams, scale attention, cross-modal fusion, head."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import NamedTuple, cast
+
+from torch import Tensor, nn
+
+from scale.models.attention import ScaleAttention
+from scale.models.fusion import Calibration, Fusion
+from scale.models.layers import FourierPosition, resample
+from scale.models.lifting import Lifting, shrink, shrink_factor
+from scale.models.streams import Stream
+
+STREAMS = ("planar", "volumetric")
+
+
+class Intermediates(NamedTuple):
+    """What the network looked at.
+
+    Attributes:
+        features: (B, num_features), what the head reads.
+        scale_attention: for each stream the weights of the levels on the middle grid, which sum to 1 over the levels:
+            `planar` (B, images, levels, H, W), `volumetric` (B, levels, D, H, W). Empty without scale attention.
+        cross_attention: `planar` (B, heads, N, M): planar tokens read volumetric ones; `volumetric` (B, heads, M, N).
+            Rows sum to 1. Empty without cross-modal attention.
+        stream_gate: (B, 2), planar and volumetric, sums to 1; None where there is no gate.
+        positions: for each stream the coordinates (N, 3) of its tokens in the common frame [-1, 1]^3.
+    """
+
+    features: Tensor
+    scale_attention: dict[str, Tensor]
+    cross_attention: dict[str, Tensor]
+    stream_gate: Tensor | None
+    positions: dict[str, Tensor]
+
+
+class ScaleNet(nn.Module):
+    """Classifies images or volumes of any size with a planar and a volumetric stream.
+
+    A sample whose longest edge is about k times 28 is first reduced k times (means and ranges of blocks), so that the
+    streams always see about 28 cells an edge and the compute does not grow with the resolution.
+
+    Args:
+        spatial_dims: 2 for images, 3 for volumes.
+        in_channels: channels of a sample.
+        outputs: width of the logits.
+        planar_widths: channels of the planar stream's three levels.
+        volumetric_widths: channels of the volumetric stream's three levels.
+        planar_depths: residual blocks of the planar stream's levels.
+        volumetric_depths: residual blocks of the volumetric stream's levels.
+        dim: width of the tokens and of the features.
+        heads: heads of the cross-modal attention; divides `dim`.
+        fusion_layers: rounds in which the streams read each other.
+        slabs: planar images along each axis of a volume.
+        scales: depth of an image's scale space.
+        streams: `both`, or only `planar` or `volumetric`; then there is nothing to fuse.
+        lifting: `full`, or `naive`: middle slice of a volume, copies of an image.
+        scale_attention: weigh the pyramid's levels at each position; otherwise average them.
+        fusion: `attention`, `gate` or `concat`.
+        auxiliary: each of two streams has a head of its own, for `forward_auxiliary`.
+        dropout: rate before the heads and inside the feed-forward parts.
+        drop_path: rate at which the deepest residual branches are skipped.
+
+    Raises:
+        ValueError: for a value that does not exist; says which are allowed.
+    """
+
+    def __init__(
+        self,
+        *,
+        spatial_dims: int,
+        in_channels: int,
+        outputs: int,
+        planar_widths: Sequence[int] = (32, 64, 128),
+        volumetric_widths: Sequence[int] = (16, 32, 64),
+        planar_depths: Sequence[int] = (1, 1, 1),
+        volumetric_depths: Sequence[int] = (1, 1, 1),
+        dim: int = 64,
+        heads: int = 4,
+        fusion_layers: int = 1,
+        slabs: int = 3,
+        scales: int = 8,
+        streams: str = "both",
+        lifting: str = "full",
+        scale_attention: bool = True,
+        fusion: str = "attention",
+        auxiliary: bool = True,
+        dropout: float = 0.1,
+        drop_path: float = 0.0,
+    ) -> None:
+        super().__init__()
+        _check("spatial_dims", spatial_dims, (2, 3))
+        _check("streams", streams, ("both", *STREAMS))
+        _check("lifting", lifting, ("full", "naive"))
+        _check("fusion", fusion, ("attention", "gate", "concat"))
+        if dim % heads:
+            raise ValueError(f"dim={dim} is not a multiple of heads={heads}")
+        for name, values in (
+            ("planar_widths", planar_widths),
+            ("volumetric_widths", volumetric_widths),
+            ("planar_depths", planar_depths),
+            ("volumetric_depths", volumetric_depths),
+        ):
+            if len(values) != 3 or min(values) < 1:
+                raise ValueError(f"{name}={list(values)}: three whole numbers above 0 are needed, fine level first")
+        self.spatial_dims, self.in_channels, self.outputs = spatial_dims, in_channels, outputs
+        self.stream_names = STREAMS if streams == "both" else (streams,)
+        self.lifting = Lifting(spatial_dims=spatial_dims, mode=lifting, slabs=slabs, scales=scales)
+        self.streams, self.scale_attention = nn.ModuleDict(), nn.ModuleDict()
+        for name in self.stream_names:
+            dims = 2 if name == "planar" else 3
+            channels = in_channels * (self.lifting.planar_multiple if name == "planar" else 1)
+            widths = planar_widths if name == "planar" else volumetric_widths
+            depths = planar_depths if name == "planar" else volumetric_depths
+            self.streams[name] = Stream(channels, spatial_dims=dims, widths=widths, depths=depths, drop_path=drop_path)
+            self.scale_attention[name] = ScaleAttention(widths, dim, learned=scale_attention)
+        self.position: FourierPosition | None = None
+        if streams == "both":
+            self.fusion: Fusion | Calibration = Fusion(
+                dim, mode=fusion, heads=heads, layers=fusion_layers, dropout=dropout, drop_path=drop_path
+            )
+            self.position = FourierPosition(dim) if fusion == "attention" else None
+            self.num_features = self.fusion.num_features
+        else:
+            self.fusion, self.num_features = Calibration(dim), dim
+        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(self.num_features, outputs))
+        self.auxiliary_heads = nn.ModuleDict()
+        if auxiliary and streams == "both":
+            for name in STREAMS:
+                self.auxiliary_heads[name] = nn.Sequential(
+                    Calibration(dim), nn.Dropout(dropout), nn.Linear(dim, outputs)
+                )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: normalised samples (B, C, *S); returns logits (B, outputs)."""
+        return self.forward_head(self.forward_features(x))
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """x: (B, C, *S); returns what the head reads (B, num_features)."""
+        return self._run(x, need_weights=False)[0].features
+
+    def forward_head(self, features: Tensor) -> Tensor:
+        """features: (B, num_features); returns logits (B, outputs)."""
+        return cast(Tensor, self.head(features))
+
+    def forward_intermediates(self, x: Tensor) -> Intermediates:
+        """x: (B, C, *S); returns the features and what the attention looked at, on the path that keeps the weights."""
+        return self._run(x, need_weights=True)[0]
+
+    def forward_auxiliary(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """For training: logits (B, outputs) and those of each stream's own head, from one pass.
+
+        Args:
+            x: (B, C, *S).
+
+        Returns:
+            The logits, and `planar` and `volumetric` logits (B, outputs) before fusion; an empty dict where the
+            network has no auxiliary heads. Without this method auxiliary heads get no gradient.
+        """
+        found, tokens = self._run(x, need_weights=False)
+        own = {name: head(tokens[name].mean(dim=1)) for name, head in self.auxiliary_heads.items()}
+        return self.forward_head(found.features), own
+
+    def _run(self, x: Tensor, *, need_weights: bool) -> tuple[Intermediates, dict[str, Tensor]]:
+        """The one pass behind all others: x (B, C, *S) to intermediates and the streams' tokens (B, N, dim)."""
+        if x.ndim != self.spatial_dims + 2 or x.shape[1] != self.in_channels:
+            wanted = f"(batch, {self.in_channels}, {', '.join('DHW'[-self.spatial_dims :])})"
+            raise ValueError(f"the network takes samples {wanted}, but got {tuple(x.shape)}")
+        x = shrink(x, shrink_factor(tuple(x.shape[2:])))
+        shape = tuple(x.shape[2:])
+        tokens: dict[str, Tensor] = {}
+        positions: dict[str, Tensor] = {}
+        weights: dict[str, Tensor] = {}
+        for name in self.stream_names:
+            planar = name == "planar"
+            view = self.lifting.planar(x) if planar else self.lifting.volumetric(x)
+            images = view.shape[1] if planar else 1
+            pyramid = self.streams[name](view.flatten(0, 1) if planar else view)
+            mixed, level_weights = self.scale_attention[name](pyramid)
+            grid = tuple(pyramid[-1].shape[2:])
+            tokens[name] = resample(mixed, grid).reshape(len(x), -1, mixed.shape[-1])
+            locate = self.lifting.planar_positions if planar else self.lifting.volumetric_positions
+            positions[name] = locate(shape, grid, device=x.device)
+            if level_weights is not None:
+                level_weights = level_weights.movedim(-1, 1)
+                weights[name] = level_weights.unflatten(0, (-1, images)) if planar else level_weights
+        if isinstance(self.fusion, Calibration):
+            features = self.fusion(tokens[self.stream_names[0]].mean(dim=1))
+            return Intermediates(features, weights, {}, None, positions), tokens
+        codes = None
+        if self.position is not None:
+            codes = self.position(positions["planar"]), self.position(positions["volumetric"])
+        features, attention, gate = self.fusion(
+            tokens["planar"], tokens["volumetric"], codes=codes, need_weights=need_weights
+        )
+        return Intermediates(features, weights, attention, gate, positions), tokens
+
+
+def _check(name: str, value: object, allowed: tuple[object, ...]) -> None:
+    if value in allowed:
+        return
+    near = difflib.get_close_matches(str(value), [str(a) for a in allowed], n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"{name}={value!r} is not one of {', '.join(map(str, allowed))}{hint}")

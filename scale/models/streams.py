@@ -1,0 +1,83 @@
+"""The two feature extractors: a small residual network in two or in three dimensions that yields a pyramid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from scale.models.layers import ResidualBlock, norm
+
+
+class Stem(nn.Module):
+    """A strided convolution for samples of any size.
+
+    A reduced sample has twice the channels (see `lifting.shrink`); the weights of the second half rest otherwise. One
+    tensor of weights, of which a part is used, keeps every parameter in the graph whatever the size.
+
+    Args:
+        in_channels: channels of a sample that was not reduced.
+        out_channels: channels of the result.
+        spatial_dims: 2 or 3.
+        kernel: edge of the kernel, odd.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, spatial_dims: int, kernel: int = 5) -> None:
+        super().__init__()
+        self.in_channels, self.padding = in_channels, kernel // 2
+        self.convolve = {2: F.conv2d, 3: F.conv3d}[spatial_dims]
+        self.weight = nn.Parameter(torch.empty(out_channels, 2 * in_channels, *(kernel,) * spatial_dims))
+        nn.init.kaiming_normal_(self.weight[:, :in_channels], mode="fan_out", nonlinearity="relu")
+        nn.init.kaiming_normal_(self.weight[:, in_channels:], mode="fan_out", nonlinearity="relu")
+        self.norm = norm(out_channels, spatial_dims=spatial_dims)
+        self.relu = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (B, C or 2C, *S); returns (B, out_channels, *S / 2)."""
+        y = self.convolve(x, self.weight[:, : x.shape[1]], stride=2, padding=self.padding)
+        return self.relu(self.norm(y))
+
+
+class Stream(nn.Module):
+    """Stem and three stages: fine, middle, coarse, each with half the edge of the one before.
+
+    Args:
+        in_channels: channels of the view.
+        spatial_dims: 2 for the planar stream, 3 for the volumetric one.
+        widths: channels of the three levels.
+        depths: residual blocks of the three levels.
+        drop_path: rate of the deepest block; it grows linearly from 0.
+    """
+
+    def __init__(
+        self, in_channels: int, *, spatial_dims: int, widths: Sequence[int], depths: Sequence[int], drop_path: float
+    ) -> None:
+        super().__init__()
+        self.memory_format = {2: torch.channels_last, 3: torch.channels_last_3d}[spatial_dims]
+        self.stem = Stem(in_channels, widths[0], spatial_dims=spatial_dims)
+        rates = iter(torch.linspace(0, drop_path, sum(depths)).tolist())
+        self.levels = nn.ModuleList()
+        for level, (before, width) in enumerate(pairwise((widths[0], *widths))):
+            blocks = [
+                ResidualBlock(
+                    before if block == 0 else width,
+                    width,
+                    spatial_dims=spatial_dims,
+                    stride=2 if level > 0 and block == 0 else 1,
+                    drop_path=next(rates),
+                )
+                for block in range(depths[level])
+            ]
+            self.levels.append(nn.Sequential(*blocks))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """x: a view (B, C, *S); returns the levels [(B, widths[i], *S / 2^(i + 1))], fine first."""
+        x = self.stem(x.contiguous(memory_format=self.memory_format))
+        pyramid = []
+        for level in self.levels:
+            x = level(x)
+            pyramid.append(x)
+        return pyramid
