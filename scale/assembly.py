@@ -1,0 +1,71 @@
+"""From a configuration to the objects of a run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from omegaconf import DictConfig
+from torch import Tensor
+
+from scale.config import Budget, instantiate
+from scale.data.datamodule import ImageDataModule
+from scale.tasks.classification import ClassificationTask
+from scale.tasks.problem import Problem
+
+
+def build_datamodule(config: DictConfig) -> ImageDataModule:
+    """The data module, not yet set up."""
+    augment = instantiate(config.augment) if config.augment else None
+    datamodule: ImageDataModule = instantiate(config.data, augment=augment, seed=config.seed)
+    return datamodule
+
+
+def build_task(
+    config: DictConfig, problem: Problem, *, image_shape: Sequence[int], class_weights: Tensor | None = None
+) -> ClassificationTask:
+    """The network in its LightningModule.
+
+    Args:
+        config: of a run.
+        problem: what the labels ask.
+        image_shape: (C, *S).
+        class_weights: (K,), weights in the loss.
+    """
+    channels, *size = image_shape
+    net = instantiate(config.model, spatial_dims=len(size), in_channels=channels, outputs=problem.outputs)
+    task: ClassificationTask = instantiate(
+        config.task,
+        net=net,
+        problem=problem,
+        optimizer=instantiate(config.optimizer),
+        scheduler=instantiate(config.scheduler),
+        class_weights=class_weights,
+    )
+    return task
+
+
+def build_trainer(config: DictConfig, folder: Path, *, samples: int, logger: Any) -> L.Trainer:
+    """The trainer, as long as the budget says.
+
+    Args:
+        config: of a run.
+        folder: of the run.
+        samples: size of the train split.
+        logger: Lightning loggers.
+    """
+    callbacks = [instantiate(node) for node in config.callbacks.values() if node]
+    settings = {"max_epochs": config.trainer.get("max_epochs") or epochs(config.budget, samples)}
+    trainer: L.Trainer = instantiate(
+        {**config.trainer, **settings}, callbacks=callbacks, logger=logger, default_root_dir=str(folder)
+    )
+    return trainer
+
+
+def epochs(budget: Budget | DictConfig, samples: int) -> int:
+    """Epochs in which about `budget.samples` samples are drawn, within the budget's bounds."""
+    if not 1 <= budget.min_epochs <= budget.max_epochs:
+        raise ValueError(
+            f"budget.min_epochs={budget.min_epochs} and budget.max_epochs={budget.max_epochs}: give 1 <= min <= max"
+        )
+    return min(max(round(budget.samples / samples), budget.min_epochs), budget.max_epochs)

@@ -1,0 +1,234 @@
+"""Where `conf/` is, the root schema, the check of a whole configuration, and the one caller of `instantiate`."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from scale import signatures
+from scale.data import catalog
+
+VERSION_BASE = "1.3"
+PACKAGE = Path(__file__).resolve().parent
+
+# What the program itself hands to a target: it is no key of the configuration.
+SUPPLIED = {
+    "data": frozenset({"augment", "seed"}),
+    "model": frozenset({"spatial_dims", "in_channels", "outputs"}),
+    "task": frozenset({"net", "problem", "optimizer", "scheduler", "class_weights"}),
+    "trainer": frozenset({"callbacks", "logger", "default_root_dir"}),
+    "logger": frozenset({"save_dir"}),
+}
+LISTS = ("callbacks", "logger")  # groups of named nodes, each with its own target
+
+
+@dataclass
+class Budget:
+    """Length of a training: epochs = samples / size of the train split, within the two bounds."""
+
+    samples: int = 48_000
+    min_epochs: int = 12
+    max_epochs: int = 100
+
+
+@dataclass
+class TrainConfig:
+    """Root of `conf/train.yaml`."""
+
+    data: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
+    task: dict[str, Any] = field(default_factory=dict)
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    scheduler: dict[str, Any] = field(default_factory=dict)
+    augment: dict[str, Any] | None = None
+    trainer: dict[str, Any] = field(default_factory=dict)
+    callbacks: dict[str, Any] = field(default_factory=dict)
+    logger: dict[str, Any] = field(default_factory=dict)
+    budget: Budget = field(default_factory=Budget)
+    paths: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    compile: bool = False
+    threads: int | None = None
+
+
+@dataclass
+class EvaluateConfig:
+    """Root of `conf/evaluate.yaml`."""
+
+    run: str | None = None
+    predictions: str | None = None
+    data: dict[str, Any] = field(default_factory=dict)
+    accelerator: str = "auto"
+
+
+SCHEMAS = {"train": TrainConfig, "evaluate": EvaluateConfig}
+for _name, _schema in SCHEMAS.items():
+    ConfigStore.instance().store(name=f"{_name}_schema", node=_schema)
+
+
+class ConfigError(Exception):
+    """All that is wrong with a configuration, one problem a line."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = list(dict.fromkeys(problems))
+        lines = "\n".join(f"  - {problem}" for problem in self.problems)
+        count = len(self.problems)
+        super().__init__(f"the configuration has {count} problem{'s' * (count > 1)}:\n{lines}")
+
+
+def directory() -> Path:
+    """The folder `conf/`: beside the package in a source tree, inside it in a wheel."""
+    for candidate in (PACKAGE.parent / "conf", PACKAGE / "conf"):
+        if (candidate / "train.yaml").is_file():
+            return candidate
+    raise FileNotFoundError(f"no conf/ beside or inside {PACKAGE}: the installation is incomplete, install it again")
+
+
+def options(group: str) -> list[str]:
+    """Names of a group's options, in alphabetical order."""
+    return sorted(p.stem for p in (directory() / group).glob("*.yaml") if not p.name.startswith("_"))
+
+
+def compose(overrides: Sequence[str] = (), *, name: str = "train", config_dir: str | None = None) -> DictConfig:
+    """Composes and checks a configuration, as in `compose(["data=breastmnist", "seed=1"])`.
+
+    Raises:
+        ConfigError: with every problem that was found.
+    """
+    problems: list[str] = []
+    config = None
+    try:
+        config = _compose(overrides, name, config_dir)
+    except (HydraException, OmegaConfBaseException) as error:
+        accepted: list[str] = []
+        for override in overrides:  # which of them are at fault, in one report
+            try:
+                config = _compose([*accepted, override], name, config_dir)
+                accepted.append(override)
+            except (HydraException, OmegaConfBaseException) as single:
+                problems.append(_explain(single, override, config, name))
+        if not problems:
+            problems.append(_explain(error, "", config, name))
+        config = config if accepted or config is None else _compose(accepted, name, config_dir)
+    if config is not None:
+        problems.extend(_problems(config, name))
+    if problems or config is None:
+        raise ConfigError(problems)
+    return config
+
+
+def check_command_line(arguments: Sequence[str], *, name: str = "train") -> None:
+    """Ends the program with status 2 and one report if the command line's configuration is wrong. Imports no torch."""
+    from hydra._internal.utils import get_args_parser  # the parser that Hydra's own main uses
+
+    given = get_args_parser().parse_args(list(arguments))
+    if given.help or given.hydra_help or given.info or given.shell_completion:
+        return
+    try:
+        for overrides in _jobs(given.overrides, sweep=given.multirun):
+            compose(overrides, name=name, config_dir=given.config_dir)
+    except (ConfigError, HydraException) as error:
+        print(f"scale: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def plain(node: Any) -> Any:
+    """Dicts, lists and values with all interpolations resolved."""
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+
+
+def instantiate(node: Any, **supplied: Any) -> Any:
+    """Builds what `_target_` says from plain values, so that nothing of OmegaConf gets into a checkpoint."""
+    from hydra.utils import instantiate as hydra_instantiate
+
+    settings = plain(node)
+    build = hydra_instantiate(OmegaConf.create(settings), _partial_=True, _convert_="all")
+    if settings.get("_partial_"):
+        return build
+    return build(**supplied)  # called here: inside Hydra a dataclass among the arguments would become a DictConfig
+
+
+def _compose(overrides: Sequence[str], name: str, config_dir: str | None) -> DictConfig:
+    with initialize_config_dir(config_dir=str(directory()), version_base=VERSION_BASE):
+        if config_dir:
+            from hydra.core.config_search_path import SearchPathQuery
+
+            search = GlobalHydra.instance().config_loader().get_search_path()
+            search.prepend("command-line", f"file://{Path(config_dir).resolve()}", SearchPathQuery("main", None))
+        config = hydra_compose(name, overrides=list(overrides))
+    OmegaConf.resolve(config)
+    return config
+
+
+def _jobs(overrides: Sequence[str], *, sweep: bool) -> Iterator[list[str]]:
+    """The job of a plain command; of a sweep, as many jobs as show every value of every override once."""
+    if not sweep:
+        yield list(overrides)
+        return
+    choices = []
+    for override in OverridesParser.create().parse_overrides(overrides=list(overrides)):
+        key = override.get_key_element()
+        values = (
+            [f"{key}={value}" for value in override.sweep_string_iterator()]
+            if override.is_sweep_override()
+            else [override.input_line or ""]
+        )
+        choices.append(values)
+    longest = max(map(len, choices), default=1)
+    yield from ([values[min(n, len(values) - 1)] for values in choices] for n in range(longest))
+
+
+def _problems(config: DictConfig, name: str) -> Iterator[str]:
+    node: dict[str, Any] = plain(config)
+    if name != "train":
+        return
+    for key, value in node.items():
+        supplied = SUPPLIED.get(key, frozenset())
+        if key in LISTS:
+            for child, settings in (value or {}).items():
+                yield from signatures.check(settings, path=f"{key}.{child}", supplied=supplied)
+        else:
+            yield from signatures.check(value, path=key, supplied=supplied)
+    data = node["data"]
+    if data.get("flag") is not None:
+        try:
+            catalog.get(data["flag"]).check_size(data.get("size", 28))
+        except ValueError as error:
+            yield f"data: {error}"
+
+
+def _explain(error: Exception, override: str, config: DictConfig | None, name: str) -> str:
+    """One line that says what was given, what is nearest and what is allowed."""
+    text = str(error).strip().splitlines()
+    key, _, value = override.lstrip("+~").partition("=")
+    known = [p.name for p in directory().iterdir() if p.is_dir()]
+    if key in known and value not in options(key) and not isinstance(error, OmegaConfBaseException):
+        return f"{key}={value}: there is no such option{signatures.nearest(value, options(key))}; allowed: " + ", ".join(
+            options(key)
+        )
+    prefix = f"{override}: " if override else ""
+    if "Could not override" in text[0] or "not in struct" in " ".join(text) or "Key '" in " ".join(text):
+        if config is None:
+            config = _compose([], name, None)
+        return f"{prefix}there is no such key{signatures.nearest(key, list(_keys(config)))}"
+    return prefix + " ".join(line.strip() for line in text if not line.strip().startswith(("full_key", "object_type")))
+
+
+def _keys(config: Any, path: str = "") -> Iterator[str]:
+    if OmegaConf.is_dict(config):
+        for key in config:
+            name = f"{path}.{key}" if path else str(key)
+            yield name
+            yield from _keys(config._get_node(key), name)
+
+

@@ -1,0 +1,353 @@
+"""LightningDataModules: the official sets, a file of one's own, phantoms."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from itertools import combinations
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from scale.data import catalog, phantom, store
+from scale.data.augment import Augment
+from scale.data.catalog import DataSet, Symmetry
+from scale.data.files import exclusive
+from scale.data.sampling import Batch, EvalBatches, TrainBatches, strata, stratified_subset
+from scale.data.store import Split
+
+STATISTICS_IMAGES = 2000  # enough for mean and standard deviation to three digits
+
+
+class BatchDataset(Dataset[dict[str, Tensor]]):
+    """Gathers a whole batch in one indexing operation."""
+
+    def __init__(self, split: Split, *, spatial_dims: int) -> None:
+        self.split, self.spatial_dims = split, spatial_dims
+
+    def __getitem__(self, batch: Batch) -> dict[str, Tensor]:
+        indices, seed, offset, total = batch
+        images = torch.from_numpy(self.split.images.gather(indices))  # (B, *S[, C])
+        images = images.movedim(-1, 1) if images.ndim == self.spatial_dims + 2 else images.unsqueeze(1)
+        return {
+            "image": images,  # (B, C, *S), uint8
+            "label": torch.from_numpy(self.split.labels[indices]),  # (B, L)
+            "index": torch.from_numpy(np.asarray(indices, dtype=np.int64)),
+            "draw": torch.tensor([seed, offset, total]),
+        }
+
+
+class ImageDataModule(L.LightningDataModule):
+    """Batches of uint8 images; augmentation and normalisation run batched on the device.
+
+    A batch holds `image` (B, C, *S), `label` (B, L), `index` (B,) and `draw` (3,): seed, offset and size of the global
+    batch's random draw. A subclass says where the splits come from.
+
+    Args:
+        batch_size: samples of a training batch over all processes.
+        eval_batch_size: the same in validation and test.
+        num_workers: loading processes; not needed, as a batch is one indexing operation.
+        train_fraction: stratified share of the train split to train on, in (0, 1].
+        balance: against unequal classes: `none`, `weights` in the loss, or a balanced `sampler`.
+        augment: what to do to training images; nothing if None.
+        seed: of shuffling, subsets and augmentation.
+    """
+
+    def __init__(
+        self,
+        *,
+        batch_size: int = 32,
+        eval_batch_size: int = 128,
+        num_workers: int = 0,
+        train_fraction: float = 1.0,
+        balance: Literal["none", "weights", "sampler"] = "none",
+        augment: Augment | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if balance not in ("none", "weights", "sampler"):
+            raise ValueError(f"data.balance={balance!r}: give none, weights or sampler")
+        if not 0 < train_fraction <= 1:
+            raise ValueError(f"data.train_fraction={train_fraction}: give a number above 0 and at most 1")
+        self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
+        self.train_fraction, self.balance, self.augment, self.seed = train_fraction, balance, augment, seed
+        self.splits: dict[str, Split] = {}
+        self.mean: Tensor | None = None
+        self.std: Tensor | None = None
+
+    def open(self) -> tuple[DataSet, dict[str, Split]]:
+        """What the data set is, and its splits."""
+        raise NotImplementedError
+
+    def setup(self, stage: str | None = None) -> None:
+        """Opens the files once; the statistics of the train split are kept in checkpoints."""
+        if not self.splits:
+            self.info, self.splits = self.open()
+            labels = self.splits["train"].labels
+            self.train_indices = stratified_subset(labels, fraction=self.train_fraction, seed=self.seed)
+        if self.mean is None or self.std is None:
+            self.mean, self.std = self._statistics()
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Shape (C, *S) of an image."""
+        shape = self.splits["train"].images.shape[1:]
+        dims = self.info.spatial_dims
+        return (shape[dims] if len(shape) > dims else 1, *shape[:dims])
+
+    @property
+    def train_labels(self) -> np.ndarray:
+        """Labels (N, L) of the samples that are trained on."""
+        return self.splits["train"].labels[self.train_indices]
+
+    def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+        """Shuffled training batches."""
+        weights = None
+        if self.balance == "sampler":
+            groups = strata(self.train_labels)
+            _, inverse, counts = np.unique(groups, return_inverse=True, return_counts=True)
+            weights = 1 / counts[inverse]
+        sampler = TrainBatches(
+            self.train_indices, batch_size=self.batch_size, seed=self.seed, weights=weights, **self._processes()
+        )
+        return self._loader("train", sampler)
+
+    def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+        """The val split in order."""
+        return self.eval_dataloader("val")
+
+    def test_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+        """The test split in order."""
+        return self.eval_dataloader("test")
+
+    def eval_dataloader(self, split: str) -> DataLoader[dict[str, Tensor]]:
+        """A whole split in order, each sample once over all processes."""
+        count = len(self.splits[split].labels)
+        return self._loader(split, EvalBatches(count, batch_size=self.eval_batch_size, **self._processes()))
+
+    def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
+        """Called by Lightning once the batch is on the device."""
+        return self.prepare(batch, training=self.trainer is not None and bool(self.trainer.training))
+
+    def prepare(self, batch: dict[str, Tensor], *, training: bool = False) -> dict[str, Tensor]:
+        """Turns uint8 images into normalised float images, augmented where `training`."""
+        images = batch["image"].float() / 255
+        if training and self.augment is not None:
+            seed, offset, total = batch["draw"].tolist()
+            images = self.augment(images, symmetry=self.info.symmetry, seed=seed, offset=offset, total=total)
+        return {**batch, "image": self.normalise(images)}
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Maps images (B, C, *S) in [0, 1] to zero mean and unit variance over the train split, per channel."""
+        assert self.mean is not None
+        assert self.std is not None
+        shape = (1, -1) + (1,) * (images.ndim - 2)
+        return (images - self.mean.to(images.device).view(shape)) / self.std.to(images.device).view(shape)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps: the statistics, so that a saved model needs no train split."""
+        assert self.mean is not None
+        assert self.std is not None
+        return {"mean": self.mean.tolist(), "std": self.std.tolist()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores the statistics."""
+        self.mean, self.std = torch.tensor(state_dict["mean"]), torch.tensor(state_dict["std"])
+
+    def _loader(self, split: str, sampler: TrainBatches | EvalBatches) -> DataLoader[dict[str, Tensor]]:
+        dataset = BatchDataset(self.splits[split], spatial_dims=self.info.spatial_dims)
+        return DataLoader(
+            dataset,
+            batch_size=None,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def _processes(self) -> dict[str, int]:
+        if self.trainer is None:
+            return {"rank": 0, "world_size": 1}
+        return {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
+
+    def _statistics(self) -> tuple[Tensor, Tensor]:
+        images = self.splits["train"].images
+        chosen = np.unique(np.linspace(0, len(images) - 1, min(len(images), STATISTICS_IMAGES)).astype(np.int64))
+        total, squares, count = np.zeros(self.image_shape[0]), np.zeros(self.image_shape[0]), 0
+        for part in np.array_split(chosen, max(len(chosen) // 64, 1)):
+            values = images.gather(part).reshape(-1, self.image_shape[0]) / 255
+            total, squares, count = total + values.sum(0), squares + (values**2).sum(0), count + len(values)
+        mean = total / count
+        std = np.sqrt(np.maximum(squares / count - mean**2, 0))
+        return torch.from_numpy(mean).float(), torch.from_numpy(np.maximum(std, 1e-3)).float()
+
+
+class MedMNISTDataModule(ImageDataModule):
+    """One of the 18 official data sets.
+
+    Args:
+        flag: the data set's name, such as `vesselmnist3d`.
+        size: pixels of a side: 28, 64, 128 or 224 in 2D, 28 or 64 in 3D.
+        root: folder of the npz files; `$SCALE_DATA_ROOT`, else `~/.medmnist`, if None.
+        cache: folder for memory-mapped copies of large files; next to the npz if None.
+        download: fetch a file that is not there.
+        verify: compare the file's md5 with the official one.
+        options: those of `ImageDataModule`.
+    """
+
+    def __init__(
+        self,
+        flag: str,
+        *,
+        size: int = 28,
+        root: str | None = None,
+        cache: str | None = None,
+        download: bool = True,
+        verify: bool = True,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        catalog.get(flag).check_size(size)
+        self.flag, self.size = flag, size
+        self.source: Mapping[str, Any] = {"root": root, "cache": cache, "download": download, "verify": verify}
+
+    def open(self) -> tuple[DataSet, dict[str, Split]]:
+        """Finds or downloads the file."""
+        return catalog.get(self.flag), store.load(self.flag, size=self.size, **self.source)
+
+
+class NpzDataModule(ImageDataModule):
+    """A user's own file in MedMNIST's layout: `{train,val,test}_images` uint8 and `{split}_labels`.
+
+    Args:
+        path: the npz file.
+        problem: what the labels ask: `binary`, `multiclass`, `multilabel` or `ordinal`.
+        symmetry: changes of pose that keep the label: `upright` (none but small rotations), `mirrored` (also left-right,
+            the last spatial axis) or `free` (every flip and rotation).
+        spatial_dims: 2 or 3, where the images' shape does not tell.
+        cache: folder for memory-mapped copies of large files; next to the npz if None.
+        options: those of `ImageDataModule`.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        problem: Literal["binary", "multiclass", "multilabel", "ordinal"],
+        symmetry: Literal["upright", "mirrored", "free"] = "upright",
+        spatial_dims: int | None = None,
+        cache: str | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        if symmetry not in ("upright", "mirrored", "free"):
+            raise ValueError(f"data.symmetry={symmetry!r}: give upright, mirrored or free")
+        self.path, self.problem, self.symmetry = Path(path).expanduser(), problem, symmetry
+        self.spatial_dims, self.cache = spatial_dims, cache
+
+    def open(self) -> tuple[DataSet, dict[str, Split]]:
+        """Reads the file and what it says of itself."""
+        layout = store.layout(self.path, problem=self.problem, spatial_dims=self.spatial_dims)
+        splits = store.read(self.path, problem=self.problem, spatial_dims=self.spatial_dims, cache=self.cache)
+        info = _describe(
+            re.sub(r"[^a-z0-9-]", "", self.path.stem.lower()) or "npz",
+            title=self.path.name,
+            problem=self.problem,
+            num_classes=layout.num_classes,
+            channels=layout.channels,
+            shape=layout.shape,
+            symmetry=self.symmetry,
+        )
+        return info, splits
+
+
+class PhantomDataModule(ImageDataModule):
+    """Synthetic images with known lesions, made once and kept in the data folder.
+
+    Args:
+        problem: what the labels ask.
+        num_classes: classes, or labels of a multilabel set.
+        spatial_dims: 2 or 3.
+        size: pixels of a side.
+        channels: 1, or more for colour.
+        samples: number of samples of each split.
+        phantom_seed: of the images; the run's own seed does not change them.
+        root: folder of the files; `$SCALE_DATA_ROOT`, else `~/.medmnist`, if None.
+        options: those of `ImageDataModule`.
+    """
+
+    def __init__(
+        self,
+        *,
+        problem: Literal["binary", "multiclass", "multilabel", "ordinal"] = "binary",
+        num_classes: int = 2,
+        spatial_dims: int = 3,
+        size: int = 28,
+        channels: int = 1,
+        samples: dict[str, int] | None = None,
+        phantom_seed: int = 0,
+        root: str | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.root = root
+        self.recipe: dict[str, Any] = {
+            "spatial_dims": spatial_dims,
+            "problem": problem,
+            "num_classes": num_classes,
+            "size": size,
+            "channels": channels,
+            "samples": dict(samples or phantom.SAMPLES),
+            "seed": phantom_seed,
+        }
+
+    def open(self) -> tuple[DataSet, dict[str, Split]]:
+        """Makes the images, unless an earlier run did."""
+        recipe = self.recipe
+        flag = f"phantom{recipe['spatial_dims']}d"
+        digest = hashlib.sha256(json.dumps([phantom.VERSION, recipe], sort_keys=True).encode()).hexdigest()[:10]
+        path = store.folder(self.root) / f"{flag}-{recipe['problem']}-{recipe['size']}-{digest}.npz"
+        if not path.exists():
+            hint = "give a folder that can be written with data.root=... or SCALE_DATA_ROOT"
+            with exclusive(path.with_suffix(".lock"), hint=hint):
+                if not path.exists():
+                    phantom.write(path, **recipe)
+        info = _describe(
+            flag,
+            title=f"{recipe['spatial_dims']}D phantom",
+            problem=recipe["problem"],
+            num_classes=recipe["num_classes"],
+            channels=recipe["channels"],
+            shape=(recipe["size"],) * recipe["spatial_dims"],
+            symmetry="free",
+        )
+        return info, store.read(path, problem=recipe["problem"], spatial_dims=recipe["spatial_dims"])
+
+
+def _describe(
+    flag: str, *, title: str, problem: str, num_classes: int, channels: int, shape: tuple[int, ...], symmetry: str
+) -> DataSet:
+    """A description, like the catalog's, of a data set that is not in it."""
+    dims = len(shape)
+    planes = tuple(combinations(range(dims), 2))
+    flips = {"upright": (), "mirrored": (dims - 1,), "free": tuple(range(dims))}[symmetry]
+    return DataSet(
+        flag=flag,
+        title=title,
+        description="",
+        problem=problem,
+        labels=tuple(f"class {number}" for number in range(num_classes)),
+        channels=channels,
+        spatial_dims=dims,
+        sizes=(shape[-1],),
+        samples={},
+        symmetry=Symmetry(flips, 180.0 if symmetry == "free" else 15.0, planes, f"data.symmetry={symmetry}"),
+        caveats=(),
+        license="",
+        _files={},
+    )

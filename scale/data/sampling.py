@@ -1,0 +1,134 @@
+"""Which samples make up a batch: stratified subsets, balanced draws, shares of several processes.
+
+Everything is a function of the seed, the epoch and the batch number, so that an interrupted run draws what an
+uninterrupted one would have drawn.
+"""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+from torch.utils.data import Sampler
+
+
+def strata(labels: np.ndarray) -> np.ndarray:
+    """Stratum of each sample: its class; for several labels its rarest positive one, or -1 where none is positive.
+
+    Args:
+        labels: (N, L).
+
+    Returns:
+        (N,), int64.
+    """
+    if labels.shape[1] == 1:
+        return labels[:, 0].astype(np.int64)
+    by_rarity = np.argsort(labels.sum(axis=0), kind="stable")
+    ordered = labels[:, by_rarity] > 0
+    return np.where(ordered.any(axis=1), by_rarity[ordered.argmax(axis=1)], -1).astype(np.int64)
+
+
+def stratified_subset(labels: np.ndarray, *, fraction: float, seed: int) -> np.ndarray:
+    """Indices of a random `fraction` of each stratum, at least one of each, in ascending order.
+
+    Args:
+        labels: (N, L).
+        fraction: in (0, 1].
+        seed: the choice is a function of it alone.
+    """
+    if not 0 < fraction <= 1:
+        raise ValueError(f"data.train_fraction={fraction}: give a number above 0 and at most 1")
+    if fraction == 1:
+        return np.arange(len(labels))
+    groups, generator = strata(labels), np.random.default_rng(seed)
+    chosen = [
+        generator.permutation(members)[: max(1, round(fraction * len(members)))]
+        for members in (np.flatnonzero(groups == group) for group in np.unique(groups))
+    ]
+    return np.sort(np.concatenate(chosen))
+
+
+def draw_seed(*numbers: int) -> int:
+    """A seed in [0, 2**63) that depends on all of `numbers`."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+class Batch(tuple[np.ndarray, int, int, int]):
+    """Indices of one process' share of a batch, with the draw's seed, the share's offset and the global batch's size."""
+
+    __slots__ = ()
+
+
+class TrainBatches(Sampler[Batch]):
+    """Shuffled batches of equal size; what does not fill the last batch waits for another epoch.
+
+    Args:
+        indices: (N,), what to draw from.
+        batch_size: samples of a batch over all processes.
+        seed: of the whole run.
+        weights: (N,), probabilities for drawing with replacement (balanced classes); without them each sample is
+            drawn once an epoch.
+        rank: number of this process.
+        world_size: number of processes.
+    """
+
+    def __init__(
+        self,
+        indices: np.ndarray,
+        *,
+        batch_size: int,
+        seed: int,
+        weights: np.ndarray | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if batch_size < 1 or batch_size % world_size:
+            raise ValueError(
+                f"data.batch_size={batch_size} is the global batch size: give a positive multiple of the "
+                f"{world_size} processes"
+            )
+        self.indices = indices
+        self.batch_size = min(batch_size, max(len(indices) // world_size, 1) * world_size)
+        self.seed, self.weights, self.rank, self.world_size = seed, weights, rank, world_size
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning at the start of each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.indices) // self.batch_size
+
+    def __iter__(self) -> Iterator[Batch]:
+        generator = np.random.default_rng(draw_seed(self.seed, self.epoch))
+        if self.weights is None:
+            order = generator.permutation(self.indices)
+        else:
+            order = generator.choice(self.indices, size=len(self.indices), p=self.weights / self.weights.sum())
+        share = self.batch_size // self.world_size
+        for number in range(len(self)):
+            start = number * self.batch_size + self.rank * share
+            seed = draw_seed(self.seed, self.epoch, number)
+            yield Batch((order[start : start + share], seed, self.rank * share, self.batch_size))
+
+
+class EvalBatches(Sampler[Batch]):
+    """All samples in order; each is seen by one process, exactly once.
+
+    Args:
+        count: number of samples.
+        batch_size: samples of a batch over all processes.
+        rank: number of this process.
+        world_size: number of processes.
+    """
+
+    def __init__(self, count: int, *, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
+        self.indices = np.arange(rank, count, world_size)
+        self.batch_size = max(batch_size // world_size, 1)
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.indices) / self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for start in range(0, len(self.indices), self.batch_size):
+            chosen = self.indices[start : start + self.batch_size]
+            yield Batch((chosen, 0, 0, len(chosen)))

@@ -1,0 +1,102 @@
+"""Experiment loggers: Lightning's own, made safe to run unattended."""
+
+import logging
+import netrc
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from matplotlib.figure import Figure
+from omegaconf import DictConfig
+
+from scale.config import instantiate, plain
+
+log = logging.getLogger("scale")
+REACH_SECONDS = 3.0
+
+
+def build_loggers(config: DictConfig, folder: Path) -> list[Logger]:
+    """The configured loggers, each writing into the run folder, with the resolved configuration logged."""
+    loggers: list[Logger] = []
+    for node in (config.logger or {}).values():
+        settings = dict(plain(node))
+        if settings["_target_"].endswith("WandbLogger"):
+            settings = _unattended(settings)
+        loggers.append(instantiate(settings, save_dir=str(folder)))
+    return loggers
+
+
+def log_configuration(loggers: list[Logger], config: DictConfig) -> None:
+    """Hands each logger the resolved configuration."""
+    for logger in loggers:
+        if isinstance(logger, CSVLogger):
+            continue  # config.yaml stands beside it
+        logger.log_hyperparams(plain(config))
+
+
+def log_results(loggers: list[Logger], results: Mapping[str, float], figures: Mapping[str, Figure], *, step: int) -> None:
+    """Hands each logger the final figures: official scores as the summary, pictures as images."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            import wandb
+
+            logger.experiment.summary.update(dict(results))
+            logger.experiment.log({f"figures/{name}": wandb.Image(figure) for name, figure in figures.items()})
+            continue
+        logger.log_metrics(dict(results), step=step)
+        if isinstance(logger, TensorBoardLogger):
+            for name, figure in figures.items():
+                logger.experiment.add_figure(f"figures/{name}", figure, global_step=step, close=False)
+
+
+def close_loggers(loggers: list[Logger], *, failed: bool) -> None:
+    """Ends each logger's run, so that a second run in the same process is another one."""
+    for logger in loggers:
+        logger.finalize("failed" if failed else "success")
+        if isinstance(logger, WandbLogger):
+            import wandb
+
+            wandb.finish(exit_code=int(failed), quiet=True)
+
+
+def _unattended(settings: dict[str, Any]) -> dict[str, Any]:
+    """Never ask for a key and never wait for a network: go offline instead, and say so."""
+    import wandb
+
+    reason = None
+    mode = os.environ.get("WANDB_MODE")
+    if not settings.get("offline") and mode not in ("offline", "disabled", "dryrun"):
+        server = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
+        reason = _unreachable(server)
+    if settings.get("offline") or reason:
+        if settings.get("log_model"):
+            log.warning("W&B: logger.wandb.log_model needs a connection and is left out")
+        settings |= {"offline": True, "log_model": False}
+    if reason:
+        log.warning("W&B: %s, so this run is logged offline; `wandb sync` uploads it later", reason)
+    return settings | {"settings": wandb.Settings(silent=True, init_timeout=30)}
+
+
+def _unreachable(server: str) -> str | None:
+    """Why no run can be sent to the server, or None."""
+    address = urlparse(server)
+    host = address.hostname or server
+    if not os.environ.get("WANDB_API_KEY") and not _has_login(host):
+        return "no API key (WANDB_API_KEY or `wandb login`)"
+    try:
+        socket.create_connection((host, address.port or 443), timeout=REACH_SECONDS).close()
+    except OSError:
+        return f"{host} cannot be reached"
+    return None
+
+
+def _has_login(host: str) -> bool:
+    path = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
+    try:
+        return path.is_file() and netrc.netrc(path).authenticators(host) is not None
+    except netrc.NetrcParseError:
+        return False

@@ -1,0 +1,43 @@
+"""Every line once to the console and once to a file."""
+
+import contextlib
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+FILE_ONLY = {"file_only": True}  # `extra` of a record that the console shows in another way
+
+
+@contextlib.contextmanager
+def logging_to(path: Path | None) -> Iterator[None]:
+    """Sends our lines and all warnings to standard output and to a file; Hydra's and Lightning's handlers are set aside.
+
+    Args:
+        path: the file, appended to; without one (the other processes of a distributed run) only errors are shown.
+    """
+    root, ours = logging.getLogger(), logging.getLogger("scale")
+    console = logging.StreamHandler(sys.stdout)
+    console.setFormatter(logging.Formatter("%(message)s"))
+    console.addFilter(lambda record: not getattr(record, "file_only", False))
+    handlers: list[logging.Handler] = [console]
+    if path is not None:
+        file = logging.FileHandler(path)
+        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+        handlers.append(file)
+    kept, level, showwarning = root.handlers, root.level, warnings.showwarning
+    root.handlers, root.level = handlers, logging.WARNING
+    ours.setLevel(logging.INFO if path is not None else logging.ERROR)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        library = logging.getLogger(name)
+        library.handlers.clear()
+        library.propagate, library.level = True, logging.WARNING
+    if path is not None:
+        warnings.showwarning = lambda message, category, *_, **__: ours.warning("warning: %s", message)
+    try:
+        yield
+    finally:
+        root.handlers, root.level, warnings.showwarning = kept, level, showwarning
+        for handler in handlers[1:]:
+            handler.close()

@@ -1,0 +1,174 @@
+"""The LightningModule around a network."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from scale.evaluation.metrics import official_scores
+from scale.tasks.problem import Problem
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What the network said of one split, in the split's order.
+
+    Attributes:
+        index: (N,) positions in the split.
+        logits: (N, outputs), float32.
+        probabilities: (N, columns), float64.
+        labels: (N, L).
+    """
+
+    index: np.ndarray
+    logits: np.ndarray
+    probabilities: np.ndarray
+    labels: np.ndarray
+
+
+class ClassificationTask(L.LightningModule):
+    """Trains a network on one `Problem` and collects what it says of whole splits.
+
+    Logs `train/loss`, `val/loss`, `val/auc`, `val/acc` and `lr`, one value an epoch.
+
+    Args:
+        net: maps images (B, C, *S) to logits (B, outputs). If it has `forward_auxiliary(images)`, that returns the logits
+            and a dict of further logits that are trained beside them.
+        problem: what the labels ask.
+        optimizer: makes an optimizer of parameter groups.
+        scheduler: makes a schedule of an optimizer, with `total_steps`; stepped once a step.
+        label_smoothing: in [0, 1).
+        auxiliary_weight: weight of the auxiliary losses' mean.
+        class_weights: (K,), weights in the loss.
+        compile: run the network through `torch.compile`.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        problem: Problem,
+        optimizer: Callable[..., Optimizer] | None = None,
+        scheduler: Callable[..., LRScheduler] | None = None,
+        label_smoothing: float = 0.0,
+        auxiliary_weight: float = 0.3,
+        class_weights: Tensor | None = None,
+        compile: bool = False,
+    ) -> None:
+        super().__init__()
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"task.label_smoothing={label_smoothing}: give a number from 0 to below 1")
+        if auxiliary_weight < 0:
+            raise ValueError(f"task.auxiliary_weight={auxiliary_weight}: give a number of at least 0")
+        self.net, self.problem = net, problem
+        self._optimizer, self._scheduler = optimizer, scheduler
+        self.label_smoothing, self.auxiliary_weight = label_smoothing, auxiliary_weight
+        self.register_buffer("class_weights", class_weights, persistent=False)
+        self._seen: list[dict[str, Tensor]] = []
+        self.outputs: Outputs | None = None
+        if compile:
+            self.net.compile()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, outputs) of normalised images (B, C, *S)."""
+        return self.net(images)
+
+    def on_train_batch_start(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Seeds dropout with the batch's draw, so that a resumed run repeats an uninterrupted one."""
+        torch.manual_seed((int(batch["draw"][0]) + self.global_rank) % 2**63)
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """The loss of one batch."""
+        images, labels = batch["image"], batch["label"]
+        auxiliary: dict[str, Tensor] = {}
+        if self.auxiliary_weight and hasattr(self.net, "forward_auxiliary"):
+            logits, auxiliary = self.net.forward_auxiliary(images)
+        else:
+            logits = self(images)
+        loss = self._loss(logits, labels)
+        if auxiliary:
+            losses = torch.stack([self._loss(other, labels) for other in auxiliary.values()])
+            loss = loss + self.auxiliary_weight * losses.mean()
+        if not torch.isfinite(loss):
+            raise FloatingPointError(
+                f"the loss is {loss.item()} at step {self.global_step} (epoch {self.current_epoch}, batch {batch_idx}, "
+                f"samples {batch['index'].tolist()}); the last good checkpoint is kept. Try a smaller optimizer.lr, "
+                "hardware=default instead of mixed precision, or trainer.detect_anomaly=true to find the operation"
+            )
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(labels), sync_dist=True)
+        return loss
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Collects logits and labels."""
+        self._collect(batch)
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Collects logits and labels."""
+        self._collect(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Keeps the outputs of the split in `outputs`; while training, logs its loss and official scores."""
+        self.outputs = outputs = self._gather()
+        if self.trainer.state.fn != TrainerFn.FITTING:
+            return
+        loss = self.problem.loss(torch.from_numpy(outputs.logits), torch.from_numpy(outputs.labels))
+        scores = official_scores(outputs.labels, outputs.probabilities, self.problem.name)
+        values = {"val/loss": float(loss), "val/auc": scores["auc"], "val/acc": scores["acc"]}
+        self.log_dict(values | {"lr": self.trainer.optimizers[0].param_groups[0]["lr"]})
+
+    def on_test_epoch_end(self) -> None:
+        """Keeps the outputs of the split in `outputs`."""
+        self.outputs = self._gather()
+
+    def configure_optimizers(self) -> Any:
+        """One group with and one without weight decay (norms, biases, gates)."""
+        if self._optimizer is None or self._scheduler is None:
+            raise ValueError("this task was made without optimizer and scheduler: it can predict, but not train")
+        trained = [p for p in self.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in trained if p.ndim > 1]},
+            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        optimizer = self._optimizer([group for group in groups if group["params"]])
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = {"scheduler": self._scheduler(optimizer, total_steps=steps), "interval": "step"}
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        weights = self.class_weights
+        return self.problem.loss(logits, labels, label_smoothing=self.label_smoothing, class_weights=weights)
+
+    def _collect(self, batch: dict[str, Tensor]) -> None:
+        logits = self(batch["image"]).float()
+        self._seen.append({"index": batch["index"], "logits": logits, "labels": batch["label"]})
+
+    def _gather(self) -> Outputs:
+        """Outputs of all processes in the split's order; each sample was seen by one process, once."""
+        width, labels = self.problem.outputs, self._seen[0]["labels"].shape[1] if self._seen else 1
+        mine = (
+            {key: torch.cat([seen[key] for seen in self._seen]).cpu() for key in ("index", "logits", "labels")}
+            if self._seen
+            else {"index": torch.empty(0), "logits": torch.empty(0, width), "labels": torch.empty(0, labels)}
+        )
+        self._seen.clear()
+        parts: list[dict[str, Tensor]] = [mine]
+        if self.trainer.world_size > 1:
+            parts = [{} for _ in range(self.trainer.world_size)]
+            torch.distributed.all_gather_object(parts, mine)
+            parts = [part for part in parts if len(part["index"])]
+        joined = {key: torch.cat([part[key] for part in parts]) for key in mine}
+        order = torch.argsort(joined["index"])
+        logits = joined["logits"][order]
+        return Outputs(
+            index=joined["index"][order].long().numpy(),
+            logits=logits.numpy(),
+            probabilities=self.problem.probabilities(logits.double()).numpy(),
+            labels=joined["labels"][order].numpy(),
+        )

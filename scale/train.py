@@ -1,0 +1,283 @@
+"""`python -m scale.train`: train on one data set, test once, keep the record in a run folder."""
+
+import logging
+import os
+import sys
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from omegaconf import DictConfig
+
+from scale import config as configuration
+
+if TYPE_CHECKING:
+    import lightning as L
+
+    from scale.data.datamodule import ImageDataModule
+    from scale.tasks.classification import ClassificationTask, Outputs
+
+log = logging.getLogger("scale")
+USER_ERRORS = (ValueError, OSError, FloatingPointError, ImportError, RuntimeError)
+
+
+def train(config: DictConfig, folder: str | Path, *, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Trains, tests and writes the run folder.
+
+    Args:
+        config: composed by `scale.config.compose` or by the command line.
+        folder: of the run; made here, and must hold no other run.
+        overrides: what the command line said, for the record.
+
+    Returns:
+        The content of `metrics.json`.
+
+    Raises:
+        FileExistsError: the folder holds another run.
+        ValueError: the data, the devices or a value are not what the configuration needs.
+        FloatingPointError: the loss is not finite.
+    """
+    from lightning.pytorch.utilities import rank_zero_only
+
+    from scale import runs
+    from scale.logs import logging_to
+
+    folder = Path(folder)
+    main = rank_zero_only.rank == 0
+    _check_devices(config)
+    if main:
+        runs.claim(folder)
+    with logging_to(folder / runs.LOG if main else None):
+        try:
+            if main:
+                runs.write_record(folder, config, overrides)
+            return _train(config, folder)
+        except BaseException as error:
+            # The console gets one line (from the command) or the traceback (in a notebook); the file has it all.
+            extra = {"file_only": True}
+            log.error("the run ended with %s: %s", type(error).__name__, error, exc_info=True, extra=extra)
+            raise
+
+
+def _train(config: DictConfig, folder: Path) -> dict[str, Any]:
+    import lightning as L
+    import torch
+
+    from scale import loggers, runs
+    from scale.assembly import build_datamodule, build_task, build_trainer
+    from scale.models.layers import macs, parameters
+    from scale.tasks.problem import Problem
+
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # a batch is one indexing operation
+    warnings.filterwarnings("ignore", message=".*fast_dev_run.*")
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    L.seed_everything(config.seed, workers=True, verbose=False)
+
+    started = time.perf_counter()
+    datamodule = build_datamodule(config)
+    datamodule.setup()
+    problem = Problem(datamodule.info.problem, len(datamodule.info.labels))
+    labels = datamodule.train_labels
+    weights = problem.class_weights(labels) if datamodule.balance == "weights" else None
+    task = build_task(config, problem, image_shape=datamodule.image_shape, class_weights=weights)
+    cost = {"parameters": parameters(task.net), "macs": macs(task.net, datamodule.image_shape)}
+    log.info("%s: %s", datamodule.info.title, _describe(datamodule))
+    log.info("%s: %s parameters, %.3f G multiply-adds", type(task.net).__name__, f"{cost['parameters']:,}", cost["macs"] / 1e9)
+
+    logger = loggers.build_loggers(config, folder)
+    failed = True
+    try:
+        trainer = build_trainer(config, folder, samples=len(labels), logger=logger)
+        if trainer.is_global_zero:
+            loggers.log_configuration(logger, config)
+        prepared = time.perf_counter()
+        trainer.fit(task, datamodule=datamodule)
+        fitted = time.perf_counter()
+        best = _load_best(trainer, task, folder)
+        outputs = _evaluate(trainer, task, datamodule)
+        seconds = {"prepare": prepared - started, "fit": fitted - prepared, "evaluate": time.perf_counter() - fitted}
+        metrics = _metrics(config, trainer, task, datamodule, outputs)
+        metrics |= {"best_epoch": best, "seconds": {name: round(value, 3) for name, value in seconds.items()}}
+        metrics["model"] = {"name": _choice(config, task), **cost}
+        if trainer.is_global_zero:
+            figures = _write(folder, metrics, datamodule, problem.name, outputs, partial=bool(trainer.fast_dev_run))
+            summary = {f"{split}/{name}": value for split in outputs for name, value in metrics[split].items()}
+            loggers.log_results(logger, summary, figures, step=trainer.global_step)
+        failed = False
+    finally:
+        loggers.close_loggers(logger, failed=failed)
+    if trainer.is_global_zero:
+        runs.write_json(folder / runs.METRICS, metrics)
+        log.info("%s", _table(metrics))
+        log.info("run folder: %s", folder)
+    return metrics
+
+
+def _check_devices(config: DictConfig) -> None:
+    """Raises ValueError where the machine lacks what `trainer` asks for."""
+    import torch
+
+    if config.trainer.accelerator not in ("gpu", "cuda"):
+        return
+    present, wanted = torch.cuda.device_count(), config.trainer.devices
+    if not present:
+        raise ValueError("trainer.accelerator=gpu, but no CUDA device is visible: use trainer=cpu or trainer=ddp_cpu")
+    if isinstance(wanted, int) and wanted > present:
+        raise ValueError(f"trainer.devices={wanted}, but {present} CUDA devices are visible: give at most that many")
+
+
+def _load_best(trainer: "L.Trainer", task: "ClassificationTask", folder: Path) -> int:
+    """Loads the best epoch's averaged weights into the task; returns the epoch."""
+    import torch
+
+    from scale import runs
+
+    path = folder / runs.CHECKPOINTS / "best.ckpt"
+    if not path.exists():  # fast_dev_run, or no checkpoint callback: what the training ended with
+        trainer.save_checkpoint(path)
+    trainer.strategy.barrier()
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    task.load_state_dict(state["state_dict"])
+    return int(state["epoch"])
+
+
+def _evaluate(trainer: "L.Trainer", task: "ClassificationTask", datamodule: "ImageDataModule") -> dict[str, "Outputs"]:
+    """Val and test, once."""
+    found: dict[str, Outputs] = {}
+    trainer.validate(task, datamodule=datamodule, verbose=False)
+    assert task.outputs is not None
+    found["val"] = task.outputs
+    trainer.test(task, datamodule=datamodule, verbose=False)
+    found["test"] = task.outputs
+    return found
+
+
+def _metrics(
+    config: DictConfig,
+    trainer: "L.Trainer",
+    task: "ClassificationTask",
+    datamodule: "ImageDataModule",
+    outputs: Mapping[str, "Outputs"],
+) -> dict[str, Any]:
+    from scale.evaluation.metrics import scores
+    from scale.provenance import hardware
+
+    problem, info = task.problem, datamodule.info
+    return {
+        "flag": info.flag,
+        "size": datamodule.image_shape[-1],
+        "seed": config.seed,
+        "problem": problem.name,
+        "num_classes": problem.num_classes,
+        "image_shape": list(datamodule.image_shape),
+        **{split: scores(found.labels, found.probabilities, problem.name) for split, found in outputs.items()},
+        "samples": {"train": len(datamodule.train_labels), **{s: len(found.labels) for s, found in outputs.items()}},
+        "epochs": trainer.current_epoch,
+        "steps": trainer.global_step,
+        "fast_dev_run": bool(trainer.fast_dev_run),
+        "hardware": hardware(trainer.strategy.root_device.type, trainer.world_size),
+        "precision": str(trainer.precision),
+    }
+
+
+def _write(
+    folder: Path,
+    metrics: Mapping[str, Any],
+    datamodule: "ImageDataModule",
+    problem: str,
+    outputs: Mapping[str, "Outputs"],
+    *,
+    partial: bool,
+) -> dict[str, Any]:
+    """Predictions, official files and figures; returns the figures."""
+    from scale import runs
+    from scale.callbacks import history
+    from scale.evaluation import figures, official
+
+    names = list(datamodule.info.labels)
+    for split, found in outputs.items():
+        runs.write_predictions(folder, split, found)
+        if not partial:  # an official file has a row for every sample
+            official.write(
+                folder / runs.PREDICTIONS,
+                found.probabilities,
+                labels=found.labels,
+                problem=problem,
+                flag=metrics["flag"],
+                size=metrics["size"],
+                split=split,
+                run=f"scale-seed{metrics['seed']}",
+            )
+    drawn = {}
+    if (folder / runs.HISTORY).exists():
+        drawn["history"] = figures.history(history.read(folder / runs.HISTORY))
+    if not partial:
+        truth, probabilities = outputs["test"].labels, outputs["test"].probabilities
+        for name in ("roc", "precision_recall", "confusion", "reliability"):
+            drawn[f"test_{name}"] = getattr(figures, name)(truth, probabilities, problem, names)
+    (folder / runs.FIGURES).mkdir(exist_ok=True)
+    for name, figure in drawn.items():
+        figure.savefig(folder / runs.FIGURES / f"{name}.png", dpi=150)
+    return drawn
+
+
+def _choice(config: DictConfig, task: "ClassificationTask") -> str:
+    """What the model is called: the option's name on the command line, else the class."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if HydraConfig.initialized():
+        return str(HydraConfig.get().runtime.choices["model"])
+    return type(task.net).__name__
+
+
+def _describe(datamodule: "ImageDataModule") -> str:
+    counts = ", ".join(f"{len(split.labels):,} {name}" for name, split in datamodule.splits.items())
+    shape = " x ".join(map(str, datamodule.image_shape))
+    return f"{datamodule.info.problem}, {len(datamodule.info.labels)} classes, images {shape}, {counts}"
+
+
+def _table(metrics: Mapping[str, Any]) -> str:
+    """Val and test beside the best published result."""
+    from scale.evaluation import published
+
+    rows = [(split, metrics[split]["auc"], metrics[split]["acc"], "") for split in ("val", "test")]
+    best = published.best(metrics["flag"])
+    if best:
+        methods = dict.fromkeys(f"{row.method} ({row.input_size})" for row in best)
+        rows.append(("best published", best[0].auc, best[1].acc, " / ".join(methods)))
+    lines = [f"{'':16}{'AUC':>7}{'ACC':>7}", *(f"{name:16}{auc:7.3f}{acc:7.3f}  {note}".rstrip() for name, auc, acc, note in rows)]
+    return "\n".join(lines)
+
+
+def _job(config: DictConfig) -> None:
+    """What Hydra runs."""
+    from hydra.core.hydra_config import HydraConfig
+
+    settings = HydraConfig.get()
+    try:
+        train(config, Path(settings.runtime.output_dir), overrides=settings.overrides.task)
+    except USER_ERRORS as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        print(f"scale: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def main() -> None:
+    """The command."""
+    from scale.usage import show_help
+
+    if show_help(sys.argv[1:]):
+        return
+    configuration.check_command_line(sys.argv[1:])
+    run = hydra.main(version_base=configuration.VERSION_BASE, config_path=str(configuration.directory()), config_name="train")
+    run(_job)()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""Help texts, made from the files of `conf/`; nothing heavy is imported."""
+
+import textwrap
+from collections.abc import Sequence
+
+from scale.config import directory, options
+
+TRAIN = """\
+usage: python -m scale.train [group=option ...] [key=value ...]
+
+Trains on one MedMNIST data set, picks the epoch by val AUC, tests once, and keeps everything in a run folder.
+
+To start with:
+  python -m scale.train                                        synthetic 3D images, offline
+  python -m scale.train data=breastmnist                       a real data set, downloaded once
+  python -m scale.train data=vesselmnist3d trainer=gpu hardware=amp seed=1
+
+Groups (group=option; * is the default):
+{groups}
+Keys (key=value), for example:
+  seed=1   data.size=64   data.root=DIR   data.batch_size=64   trainer.max_epochs=30   hydra.run.dir=DIR
+  python -m scale.train --cfg job                              shows every key with its value
+  python -m scale.train -m seed=0,1,2 data=breastmnist         runs a sweep
+  python -m scale.train --hydra-help                           shows Hydra's own flags
+"""
+
+
+def show_help(arguments: Sequence[str]) -> bool:
+    """Prints the help if it is asked for; says whether it was."""
+    if not {"-h", "--help"} & set(arguments):
+        return False
+    print(TRAIN.format(groups=_groups()))
+    return True
+
+
+def _groups() -> str:
+    defaults = _defaults()
+    lines = []
+    for folder in sorted(path.name for path in directory().iterdir() if path.is_dir()):
+        names = [f"{name}*" if defaults.get(folder) == name else name for name in options(folder)]
+        text = textwrap.wrap(" ".join(names), width=96, break_on_hyphens=False)
+        lines += [f"  {folder if number == 0 else '':12}{line}" for number, line in enumerate(text)]
+    return "\n".join(lines) + "\n"
+
+
+def _defaults() -> dict[str, str]:
+    lines = (directory() / "train.yaml").read_text().splitlines()
+    pairs = (line.strip("- ").split(": ") for line in lines if line.startswith("  - "))
+    return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
