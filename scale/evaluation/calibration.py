@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TEMPERATURES = (0.05, 20.0)  # beyond these the validation data say nothing but "as far as you can"
 
@@ -51,7 +53,7 @@ def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray, *, b
     return float(np.nansum(found.counts * np.abs(found.accuracy - found.confidence)) / found.counts.sum())
 
 
-def fit_temperature(logits: Tensor, labels: Tensor, *, loss: Callable[[Tensor, Tensor], Tensor]) -> float:
+def fit_temperature(logits: "Tensor", labels: "Tensor", *, loss: "Callable[[Tensor, Tensor], Tensor]") -> float:
     """Temperature by which to divide logits so that the loss is least (Guo et al. 2017, arXiv:1706.04599).
 
     The negative log likelihoods of softmax, sigmoid and CORN are convex in the inverse temperature, so the sign of the
@@ -68,6 +70,8 @@ def fit_temperature(logits: Tensor, labels: Tensor, *, loss: Callable[[Tensor, T
     Raises:
         ValueError: no sample, or logits that are not finite.
     """
+    import torch  # here, so that scoring a file of predictions does not wait for it
+
     logits = logits.detach().double()
     if len(logits) == 0 or not torch.isfinite(logits).all():
         raise ValueError(f"temperature needs finite logits of at least one sample; got shape {tuple(logits.shape)}")

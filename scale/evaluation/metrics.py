@@ -35,7 +35,7 @@ def official_scores(labels: np.ndarray, probabilities: np.ndarray, problem: str)
     Raises:
         ValueError: unknown problem, shapes that do not fit, labels out of range, scores that are not finite.
     """
-    return _official(*_checked(labels, probabilities, problem), problem)
+    return _official(*checked(labels, probabilities, problem), problem)
 
 
 def scores(labels: np.ndarray, probabilities: np.ndarray, problem: str) -> dict[str, float]:
@@ -56,10 +56,10 @@ def scores(labels: np.ndarray, probabilities: np.ndarray, problem: str) -> dict[
     Raises:
         ValueError: as `official_scores`, or columns that are not probabilities.
     """
-    labels, probabilities = _checked(labels, probabilities, problem)
+    labels, probabilities = checked(labels, probabilities, problem)
     _check_probabilities(probabilities, problem)
     result = _official(labels, probabilities, problem)
-    truth, score = _one_vs_rest(labels, probabilities, problem)
+    truth, score = one_vs_rest(labels, probabilities, problem)
     present = truth.any(axis=0)
     result["average_precision"] = (
         float(np.mean([average_precision_score(truth[:, c], score[:, c]) for c in range(truth.shape[1])]))
@@ -67,7 +67,7 @@ def scores(labels: np.ndarray, probabilities: np.ndarray, problem: str) -> dict[
         else float("nan")
     )
     squared = (score - truth) ** 2
-    predicted = _predicted(probabilities, problem)
+    predicted = predicted_labels(probabilities, problem)
     if problem == "multilabel":
         pairs = range(labels.shape[1])
         result["balanced_acc"] = float(np.mean([_balanced(labels[:, c], predicted[:, c]) for c in pairs]))
@@ -92,7 +92,7 @@ def scores(labels: np.ndarray, probabilities: np.ndarray, problem: str) -> dict[
 
 
 def _official(labels: np.ndarray, probabilities: np.ndarray, problem: str) -> dict[str, float]:
-    truth, score = _one_vs_rest(labels, probabilities, problem)
+    truth, score = one_vs_rest(labels, probabilities, problem)
     count = truth.sum(axis=0)
     undefined = np.flatnonzero((count == 0) | (count == len(truth)))
     if undefined.size:
@@ -102,10 +102,10 @@ def _official(labels: np.ndarray, probabilities: np.ndarray, problem: str) -> di
         )
         warnings.warn(f"auc is undefined (nan) where a class occurs never or always: {found}", stacklevel=3)
     auc = float(np.mean([_auc(truth[:, c], score[:, c]) for c in range(truth.shape[1])]))
-    return {"auc": auc, "acc": float(np.mean(_predicted(probabilities, problem) == labels))}
+    return {"auc": auc, "acc": float(np.mean(predicted_labels(probabilities, problem) == labels))}
 
 
-def _one_vs_rest(labels: np.ndarray, probabilities: np.ndarray, problem: str) -> tuple[np.ndarray, np.ndarray]:
+def one_vs_rest(labels: np.ndarray, probabilities: np.ndarray, problem: str) -> tuple[np.ndarray, np.ndarray]:
     """Truth (N, C) as booleans and scores (N, C) of the questions that the AUC is a mean of."""
     if problem == "multilabel":
         return labels == 1, probabilities
@@ -114,7 +114,8 @@ def _one_vs_rest(labels: np.ndarray, probabilities: np.ndarray, problem: str) ->
     return labels[:, None] == np.arange(probabilities.shape[1]), probabilities
 
 
-def _predicted(probabilities: np.ndarray, problem: str) -> np.ndarray:
+def predicted_labels(probabilities: np.ndarray, problem: str) -> np.ndarray:
+    """What the official accuracy takes as the prediction: labels (N,), for multilabel (N, L)."""
     if problem == "multilabel":
         return (probabilities > 0.5).astype(np.int64)
     if problem == "binary":
@@ -143,8 +144,12 @@ def _kappa(labels: np.ndarray, predicted: np.ndarray, weights: str | None) -> fl
     return float(cohen_kappa_score(labels, predicted, weights=weights))
 
 
-def _checked(labels: np.ndarray, probabilities: np.ndarray, problem: str) -> tuple[np.ndarray, np.ndarray]:
-    """Labels (N,) or, for multilabel, (N, L), and probabilities (N, columns) in float64."""
+def checked(labels: np.ndarray, probabilities: np.ndarray, problem: str) -> tuple[np.ndarray, np.ndarray]:
+    """Labels (N,) or, for multilabel, (N, L), and probabilities (N, columns) in float64.
+
+    Raises:
+        ValueError: as `official_scores`.
+    """
     if problem not in PROBLEMS:
         near = difflib.get_close_matches(problem, PROBLEMS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""

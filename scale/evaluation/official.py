@@ -4,16 +4,14 @@ A file has no header; a line is the sample's index in the split and its scores. 
 `{flag}{_size if not 28}_{split}_[AUC]x.xxx_[ACC]x.xxx@{run}.csv`.
 """
 
-import contextlib
-import os
 import re
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from scale.data import catalog
+from scale.data.files import replacing
 from scale.evaluation import metrics
 
 SPLITS = ("train", "val", "test")
@@ -110,16 +108,9 @@ def write(
     lines = "".join(f"{i},{','.join(row)}\n" for i, row in zip(index[order].tolist(), text.tolist(), strict=True))
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    descriptor, partial = tempfile.mkstemp(dir=folder, prefix=".", suffix=".part")
-    try:
-        with os.fdopen(descriptor, "w", encoding="ascii", newline="") as file:
-            file.write(lines)
-        Path(partial).chmod(0o644)
-        return Path(partial).replace(folder / name)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            Path(partial).unlink()
-        raise
+    with replacing(folder / name) as file:
+        file.write(lines.encode("ascii"))
+    return folder / name
 
 
 def read(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
