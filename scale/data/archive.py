@@ -67,11 +67,10 @@ def read_array(path: Path, key: str) -> np.ndarray:
 def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes a compressed npz file, whole or not at all; the folder is made if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as file:
-        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-            for key, array in arrays.items():
-                with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
-                    np.lib.format.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
+    with replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for key, array in arrays.items():
+            with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
 
 
 @contextlib.contextmanager

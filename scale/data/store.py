@@ -1,8 +1,8 @@
 """Reading data sets in MedMNIST's npz layout: the 18 official ones, and a user's own.
 
 The layout: `{train,val,test}_images` uint8 (N, *S) or (N, *S, C), `{split}_labels` (N, L) or (N,) integers, and, if
-there are lesion masks, `{split}_masks` uint8 (N, *S). Images stay uint8. If a file's images are larger than `LARGE`, they
-are unpacked once into a folder `{stem}.unpacked` beside the file (or in `cache`) and memory-mapped from there.
+there are lesion masks, `{split}_masks` uint8 (N, *S). Images stay uint8. If a file's images are larger than `LARGE`,
+they are unpacked once into a folder `{stem}.unpacked` beside the file (or in `cache`) and memory-mapped from there.
 """
 
 import contextlib
@@ -41,8 +41,12 @@ class Split:
 
 def locate(flag: str, *, size: int, root: str | Path | None = None) -> Path:
     """Where the official file is looked for: in `root`, else $SCALE_DATA_ROOT, else ~/.medmnist."""
-    folder = root or os.environ.get("SCALE_DATA_ROOT") or "~/.medmnist"
-    return Path(folder).expanduser() / catalog.get(flag).file_name(size)
+    return folder(root) / catalog.get(flag).file_name(size)
+
+
+def folder(root: str | Path | None = None) -> Path:
+    """The data folder: `root`, else $SCALE_DATA_ROOT, else ~/.medmnist."""
+    return Path(root or os.environ.get("SCALE_DATA_ROOT") or "~/.medmnist").expanduser()
 
 
 def load(
@@ -145,8 +149,8 @@ def _verify(unpacked: Unpacked, *, md5: str, remember: bool) -> None:
     found = md5_of(path)
     if found != md5:
         raise ValueError(
-            f"{path} has md5 {found}, the published file has {md5}: it is damaged or was changed. Delete it to download "
-            "it again, or use data.verify=false for a file of your own"
+            f"{path} has md5 {found}, the published file has {md5}: it is damaged or was changed. Delete it to "
+            "download it again, or use data.verify=false for a file of your own"
         )
     if remember:
         unpacked.remember_md5(md5)

@@ -1,0 +1,228 @@
+"""Synthetic data sets with known lesions, in MedMNIST's layout, made from a seed.
+
+A scene is a smooth random background at several scales, winding tubes and small spots, which all classes have, and
+lesions, which decide the label. 2D sets are slices of the 3D ones, through the lesions if there are any:
+`generate(spatial_dims=2)` gives, for the same seed, exactly one plane of each volume that `spatial_dims=3` gives.
+For that, several lesions of one volume lie near one plane.
+
+What the labels ask: binary, is there a lesion; multiclass, which kind (0 = none); multilabel, which kinds; ordinal, how many.
+"""
+
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from scale.data import archive
+from scale.data.catalog import suggest
+from scale.data.layout import PROBLEMS
+from scale.data.scenes import LARGE, SHAPES, SMALL, Scene, Thing, random_frame, random_waves, render
+
+VERSION = 1  # counts up when the same seed gives other images
+KINDS = tuple((shape, radius) for radius in (LARGE, SMALL) for shape in SHAPES)  # kind k of a mask is KINDS[k - 1]
+SAMPLES = {"train": 600, "val": 100, "test": 300}
+_BINARY = tuple(1 + SHAPES.index(shape) for shape in ("ball", "shell", "dark"))
+_MOST = {"binary": 2, "multiclass": len(KINDS) + 1, "multilabel": len(KINDS), "ordinal": len(KINDS)}
+_TILT = 0.4  # radians
+
+
+def generate(
+    *,
+    spatial_dims: int = 3,
+    problem: str = "binary",
+    num_classes: int = 2,
+    size: int = 28,
+    channels: int = 1,
+    samples: Mapping[str, int] = SAMPLES,
+    seed: int = 0,
+) -> dict[str, np.ndarray]:
+    """Makes a data set.
+
+    Sample i of a split depends on the seed, the split's name and i, not on the number of samples.
+
+    Args:
+        spatial_dims: 2 or 3.
+        problem: binary, multiclass, multilabel or ordinal.
+        num_classes: classes, or labels of a multilabel set.
+        size: pixels or voxels along an edge.
+        channels: 1, or more for colour, which says nothing about the label.
+        samples: number of samples in each split.
+        seed: of everything.
+
+    Returns:
+        `{split}_images` (N, *S) or (N, *S, C) uint8, `{split}_labels` (N, L) uint8 and `{split}_masks` (N, *S) uint8:
+        0 where there is no lesion, k inside one of kind `KINDS[k - 1]`.
+
+    Raises:
+        ValueError: an argument that is not possible, or too few samples for each class to occur in each split.
+    """
+    _check(spatial_dims, problem, num_classes, size, channels, samples)
+    arrays: dict[str, np.ndarray] = {}
+    for split, count in samples.items():
+        code = zlib.crc32(split.encode())
+        labels = _labels(problem, num_classes, count, seed=(seed, code))
+        volumes = [
+            _sample(labels[i], problem, num_classes, spatial_dims, size, channels, seed=(seed, code, i))
+            for i in range(count)
+        ]
+        images, masks = (np.stack(parts) for parts in zip(*volumes, strict=True))
+        arrays[f"{split}_images"] = images if channels > 1 else images[..., 0]
+        arrays[f"{split}_labels"] = labels
+        arrays[f"{split}_masks"] = masks
+    return arrays
+
+
+def write(
+    path: str | Path,
+    *,
+    spatial_dims: int = 3,
+    problem: str = "binary",
+    num_classes: int = 2,
+    size: int = 28,
+    channels: int = 1,
+    samples: Mapping[str, int] = SAMPLES,
+    seed: int = 0,
+) -> Path:
+    """Writes the data set that `generate` makes as an npz file, whole or not at all, and returns its path."""
+    path = Path(path).expanduser()
+    arrays = generate(
+        spatial_dims=spatial_dims,
+        problem=problem,
+        num_classes=num_classes,
+        size=size,
+        channels=channels,
+        samples=samples,
+        seed=seed,
+    )
+    archive.write(path, arrays)
+    return path
+
+
+def _check(
+    spatial_dims: int, problem: str, num_classes: int, size: int, channels: int, samples: Mapping[str, int]
+) -> None:
+    if problem not in PROBLEMS:
+        raise ValueError(f"unknown problem {problem!r}; {suggest(problem, PROBLEMS)}")
+    if spatial_dims not in (2, 3):
+        raise ValueError(f"spatial_dims is {spatial_dims!r}; allowed are 2 and 3")
+    if not 2 <= num_classes <= _MOST[problem]:
+        raise ValueError(f"{num_classes} classes; a {problem} phantom can have 2 to {_MOST[problem]}")
+    if size < 16:
+        raise ValueError(f"size {size} is too small to show a lesion; at least 16")
+    if channels < 1:
+        raise ValueError(f"channels is {channels}; at least 1")
+    needed = _period(num_classes) if problem == "multilabel" else num_classes
+    for split, count in samples.items():
+        if count < needed:
+            raise ValueError(f"{count} samples in {split}; each class of {num_classes} needs one, so at least {needed}")
+
+
+def _period(num_labels: int) -> int:
+    """Each label of a multilabel set is positive once in so many samples: about two are, in one sample."""
+    return max(3, num_labels // 2)
+
+
+def _labels(problem: str, num_classes: int, count: int, *, seed: tuple[int, ...]) -> np.ndarray:
+    """Labels (N, L) uint8, balanced in blocks, each a random permutation of its own."""
+    period = _period(num_classes) if problem == "multilabel" else num_classes
+    columns = num_classes if problem == "multilabel" else 1
+    blocks = []
+    for block in range(-(-count // period)):
+        generator = np.random.default_rng((*seed, block, 1))
+        blocks.append(np.stack([generator.permutation(period) for _ in range(columns)], axis=1))
+    drawn = np.concatenate(blocks)[:count]
+    return (drawn == 0 if problem == "multilabel" else drawn).astype(np.uint8)
+
+
+def _sample(
+    label: np.ndarray,
+    problem: str,
+    num_classes: int,
+    spatial_dims: int,
+    size: int,
+    channels: int,
+    *,
+    seed: tuple[int, ...],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Image (*S, C) and mask (*S) of one sample."""
+    generator = np.random.default_rng((*seed, 0))
+    depth = generator.uniform(0.3, 0.7)
+    wanted = _wanted(label, problem, num_classes, generator)
+    scene = _scene(wanted, depth, channels, generator, noise_seed=(*seed, 2))
+    planes = range(size) if spatial_dims == 3 else (int(depth * size),)
+    image, mask = render(scene, size=size, planes=planes)
+    return (image, mask) if spatial_dims == 3 else (image[0], mask[0])
+
+
+def _wanted(
+    label: np.ndarray, problem: str, num_classes: int, generator: np.random.Generator
+) -> list[tuple[int, float]]:
+    """Kind and radius of each lesion."""
+    if problem == "multilabel":
+        kinds = [int(k) + 1 for k in np.flatnonzero(label)]
+    elif problem == "multiclass":
+        kinds = [int(label[0])] * bool(label[0])
+    elif problem == "binary":
+        kinds = [int(generator.choice(_BINARY))] * bool(label[0])
+    else:
+        kinds = [1] * int(label[0])
+    if problem == "ordinal":
+        return [(kind, generator.uniform(0.07, 0.1)) for kind in kinds]
+    if problem == "binary":
+        return [(kind, generator.uniform(0.12, 0.18)) for kind in kinds]
+    return [(kind, KINDS[kind - 1][1] * generator.uniform(0.93, 1.07)) for kind in kinds]
+
+
+def _scene(
+    wanted: list[tuple[int, float]],
+    depth: float,
+    channels: int,
+    generator: np.random.Generator,
+    *,
+    noise_seed: tuple[int, ...],
+) -> Scene:
+    def colour() -> np.ndarray:
+        return generator.uniform(1.5, 2.3) * generator.uniform(0.75, 1.0, size=channels)
+
+    def distraction() -> np.ndarray:
+        return colour() * generator.choice((1, 1, -1))
+
+    tubes = [_random_tube(generator, distraction()) for _ in range(generator.integers(3, 8))]
+    spots = [
+        Thing(0, "ball", generator.uniform(0.05, 0.95, 3), np.eye(3), generator.uniform(0.03, 0.055), distraction())
+        for _ in range(generator.integers(4, 14))
+    ]
+    lesions: list[Thing] = []
+    for kind, radius in sorted(wanted, key=lambda one: -one[1]):
+        centre = _free_place(lesions, depth, radius, generator)
+        shape = KINDS[kind - 1][0]
+        lesions.append(Thing(kind, shape, centre, random_frame(generator, _TILT), radius, colour()))
+    return Scene(
+        random_waves(generator),
+        (*tubes, *spots, *lesions),
+        tint=generator.uniform(0.75, 1.0, size=channels),
+        level=generator.uniform(80, 125),
+        gain=generator.uniform(22, 34),
+        noise_seed=noise_seed,
+    )
+
+
+def _random_tube(generator: np.random.Generator, colour: np.ndarray) -> Thing:
+    frame = np.linalg.qr(generator.normal(size=(3, 3)))[0]
+    bend = (generator.uniform(0.03, 0.12), generator.uniform(0.4, 1.1), generator.uniform(0, 2 * np.pi))
+    return Thing(0, "tube", generator.uniform(0.2, 0.8, 3), frame, generator.uniform(0.022, 0.04), colour, bend)
+
+
+def _free_place(lesions: list[Thing], depth: float, radius: float, generator: np.random.Generator) -> np.ndarray:
+    """A centre near the plane at `depth` where a lesion touches no other; after 50 tries, the least crowded one."""
+    best, room = np.zeros(3), -np.inf
+    for _ in range(50):
+        place = np.array([depth + generator.uniform(-0.2, 0.2) * radius, *generator.uniform(radius, 1 - radius, 2)])
+        gaps = [np.linalg.norm(place - other.centre) - radius - other.radius for other in lesions]
+        gap = min(gaps, default=np.inf)
+        if gap > room:
+            best, room = place, gap
+        if room > 0.02:
+            break
+    return best
