@@ -56,20 +56,17 @@ class CrossAttention(nn.Module):
     Args:
         dim: width of the tokens, a multiple of `heads`.
         heads: number of heads.
-        dropout: rate inside the feed-forward part.
         drop_path: rate at which a sample skips a branch.
     """
 
-    def __init__(self, dim: int, *, heads: int, dropout: float = 0.0, drop_path: float = 0.0) -> None:
+    def __init__(self, dim: int, *, heads: int, drop_path: float = 0.0) -> None:
         super().__init__()
         self.heads = heads
         self.norm_reader, self.norm_read = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.query, self.key = nn.Linear(dim, dim, bias=False), nn.Linear(dim, dim, bias=False)
         self.value, self.out = nn.Linear(dim, dim, bias=False), nn.Linear(dim, dim)
         self.norm_forward = nn.LayerNorm(dim)
-        self.feed_forward = nn.Sequential(
-            nn.Linear(dim, 2 * dim), nn.ReLU(), nn.Dropout(dropout), nn.Linear(2 * dim, dim)
-        )
+        self.feed_forward = nn.Sequential(nn.Linear(dim, 2 * dim), nn.ReLU(), nn.Linear(2 * dim, dim))
         self.drop_path = DropPath(drop_path)
 
     def forward(

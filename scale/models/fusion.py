@@ -34,19 +34,15 @@ class Fusion(nn.Module):
             both vectors side by side.
         heads: heads of the attention.
         layers: rounds of mutual reading.
-        dropout: rate inside the feed-forward parts.
         drop_path: rate at which a sample skips a branch.
     """
 
-    def __init__(
-        self, dim: int, *, mode: str, heads: int, layers: int, dropout: float = 0.0, drop_path: float = 0.0
-    ) -> None:
+    def __init__(self, dim: int, *, mode: str, heads: int, layers: int, drop_path: float = 0.0) -> None:
         super().__init__()
         self.num_features = 2 * dim if mode == "concat" else dim
         count = layers if mode == "attention" else 0
         self.planar_reads, self.volumetric_reads = (
-            nn.ModuleList(CrossAttention(dim, heads=heads, dropout=dropout, drop_path=drop_path) for _ in range(count))
-            for _ in range(2)
+            nn.ModuleList(CrossAttention(dim, heads=heads, drop_path=drop_path) for _ in range(count)) for _ in range(2)
         )
         self.calibrate_planar, self.calibrate_volumetric = Calibration(dim), Calibration(dim)
         self.gate = None if mode == "concat" else nn.Linear(2 * dim, 2)

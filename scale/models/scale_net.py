@@ -61,7 +61,7 @@ class ScaleNet(nn.Module):
         scale_attention: weigh the pyramid's levels at each position; otherwise average them.
         fusion: `attention`, `gate` or `concat`.
         auxiliary: each of two streams has a head of its own, for `forward_auxiliary`.
-        dropout: rate before the heads and inside the feed-forward parts.
+        dropout: rate before the heads.
         drop_path: rate at which the deepest residual branches are skipped.
 
     Raises:
@@ -74,10 +74,10 @@ class ScaleNet(nn.Module):
         spatial_dims: int,
         in_channels: int,
         outputs: int,
-        planar_widths: Sequence[int] = (32, 64, 128),
+        planar_widths: Sequence[int] = (16, 32, 64),
         volumetric_widths: Sequence[int] = (16, 32, 64),
-        planar_depths: Sequence[int] = (1, 1, 1),
-        volumetric_depths: Sequence[int] = (1, 1, 1),
+        planar_depths: Sequence[int] = (0, 1, 1),
+        volumetric_depths: Sequence[int] = (0, 1, 1),
         dim: int = 64,
         heads: int = 4,
         fusion_layers: int = 1,
@@ -104,8 +104,11 @@ class ScaleNet(nn.Module):
             ("planar_depths", planar_depths),
             ("volumetric_depths", volumetric_depths),
         ):
-            if len(values) != 3 or min(values) < 1:
-                raise ValueError(f"{name}={list(values)}: three whole numbers above 0 are needed, fine level first")
+            least = (1, 1, 1) if name.endswith("widths") else (0, 1, 1)  # the stem alone may be the fine level
+            if len(values) != 3 or any(value < low for value, low in zip(values, least, strict=False)):
+                raise ValueError(
+                    f"{name}={list(values)}: three numbers of at least {least} are needed, fine level first"
+                )
         self.spatial_dims, self.in_channels, self.outputs = spatial_dims, in_channels, outputs
         self.stream_names = STREAMS if streams == "both" else (streams,)
         self.lifting = Lifting(spatial_dims=spatial_dims, mode=lifting, slabs=slabs, scales=scales)
@@ -120,7 +123,7 @@ class ScaleNet(nn.Module):
         self.position: FourierPosition | None = None
         if streams == "both":
             self.fusion: Fusion | Calibration = Fusion(
-                dim, mode=fusion, heads=heads, layers=fusion_layers, dropout=dropout, drop_path=drop_path
+                dim, mode=fusion, heads=heads, layers=fusion_layers, drop_path=drop_path
             )
             self.position = FourierPosition(dim) if fusion == "attention" else None
             self.num_features = self.fusion.num_features

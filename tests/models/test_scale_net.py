@@ -1,0 +1,195 @@
+import pytest
+import torch
+from torch import nn
+
+from scale.models.layers import macs, parameters
+from scale.models.scale_net import ScaleNet
+
+SMALL = {"planar_widths": (4, 6, 8), "volumetric_widths": (4, 6, 8), "dim": 8, "heads": 2, "slabs": 2, "scales": 4}
+TINY = {"planar_widths": (8, 16, 32), "volumetric_widths": (8, 16, 32), "dim": 32, "heads": 2, "slabs": 2, "scales": 4}
+SWITCHES = [
+    {},
+    {"streams": "planar"},
+    {"streams": "volumetric"},
+    {"lifting": "naive"},
+    {"scale_attention": False},
+    {"fusion": "gate"},
+    {"fusion": "concat"},
+    {"auxiliary": False},
+    {"streams": "planar", "fusion": "concat", "scale_attention": False, "lifting": "naive"},
+]
+
+
+def small(spatial_dims=3, in_channels=1, outputs=3, seed=0, **changes):
+    torch.manual_seed(seed)
+    values = {**SMALL, "dropout": 0.0, **changes}
+    return ScaleNet(spatial_dims=spatial_dims, in_channels=in_channels, outputs=outputs, **values)
+
+
+@pytest.mark.parametrize(
+    "shape", [(28, 28), (64, 64), (128, 128), (224, 224), (28, 28, 28), (64, 64, 64), (37, 20), (9, 30, 21), (1, 1)]
+)
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_any_size_and_number_of_channels(shape, channels):
+    net = small(spatial_dims=len(shape), in_channels=channels).eval()
+    with torch.no_grad():
+        assert net(torch.randn(2, channels, *shape)).shape == (2, 3)
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (64, 50), (28, 28, 28), (64, 20, 28)])
+def test_intermediates(shape):
+    net = small(spatial_dims=len(shape)).eval()
+    x = torch.randn(2, 1, *shape)
+    with torch.no_grad():
+        found, logits = net.forward_intermediates(x), net(x)
+        features = net.forward_features(x)
+    torch.testing.assert_close(found.features, features, atol=1e-5, rtol=0)
+    torch.testing.assert_close(net.forward_head(features), logits, atol=0, rtol=0)
+    volumetric, planar = found.scale_attention["volumetric"], found.scale_attention["planar"]
+    assert planar.shape[:3] == (2, 6 if len(shape) == 3 else 1, 3)
+    assert volumetric.shape[:2] == (2, 3)
+    assert volumetric.ndim == planar.ndim == 5
+    for weights, levels in [(planar, 2), (volumetric, 1)]:
+        torch.testing.assert_close(weights.sum(dim=levels), torch.ones_like(weights.sum(dim=levels)))
+    reads, read = found.cross_attention["planar"], found.cross_attention["volumetric"]
+    n, m = len(found.positions["planar"]), len(found.positions["volumetric"])
+    assert reads.shape == (2, 2, n, m)
+    assert read.shape == (2, 2, m, n)
+    for weights in (reads, read):
+        torch.testing.assert_close(weights.sum(dim=-1), torch.ones(weights.shape[:3]))
+    assert found.stream_gate.shape == (2, 2)
+    torch.testing.assert_close(found.stream_gate.sum(dim=1), torch.ones(2))
+    assert max(p.abs().max() for p in found.positions.values()) <= 1
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("switch", SWITCHES, ids=str)
+def test_training_reaches_every_parameter(dims, switch):
+    """DistributedDataParallel stops at a parameter without a gradient."""
+    net = small(spatial_dims=dims, **switch)
+    logits, auxiliary = net.forward_auxiliary(torch.randn(6, 1, *(28,) * dims))
+    assert set(auxiliary) == ({"planar", "volumetric"} if {"streams", "auxiliary"}.isdisjoint(switch) else set())
+    assert all(own.shape == logits.shape for own in auxiliary.values())
+    sum(values.square().sum() for values in (logits, *auxiliary.values())).backward()
+    assert [name for name, p in net.named_parameters() if p.grad is None] == []
+    untouched = [name for name, p in net.named_parameters() if p.grad.abs().max() == 0]
+    assert [name for name in untouched if ".attention.squeeze" not in name] == []  # a ReLU of 8 units may be off
+
+
+def test_auxiliary_logits_are_those_of_the_forward_pass():
+    net, x = small().eval(), torch.randn(2, 1, 28, 28, 28)
+    torch.testing.assert_close(net.forward_auxiliary(x)[0], net(x), atol=0, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        ({"streams": "planar"}, {"streams.volumetric", "scale_attention.volumetric", "auxiliary_heads", "position"}),
+        ({"streams": "volumetric"}, {"streams.planar", "scale_attention.planar", "auxiliary_heads", "position"}),
+        ({"scale_attention": False}, {"scale_attention.planar.score", "scale_attention.volumetric.score"}),
+        ({"fusion": "gate"}, {"fusion.planar_reads", "fusion.volumetric_reads", "position"}),
+        ({"fusion": "concat"}, {"fusion.planar_reads", "fusion.volumetric_reads", "position", "fusion.gate"}),
+        ({"auxiliary": False}, {"auxiliary_heads"}),
+    ],
+)
+def test_a_switch_takes_away_what_it_names(change, parts):
+    full, other = small(), small(**change)
+    gone = {name for name, _ in full.named_parameters()} - {name for name, _ in other.named_parameters()}
+    for part in parts:
+        assert any(name.startswith(part) for name in gone), part
+    if "streams" not in change:
+        assert all(name.startswith(tuple(parts)) for name in gone)
+    assert parameters(other) < parameters(full) or change == {"fusion": "concat"}
+    if change != {"auxiliary": False}:
+        assert macs(other, (1, 28, 28, 28)) < macs(full, (1, 28, 28, 28))
+
+
+def test_switches_that_keep_the_shape_change_the_answer():
+    x = torch.randn(2, 1, 28, 28)
+    answers = [small(spatial_dims=2, **change).eval()(x) for change in ({}, {"lifting": "naive"})]
+    assert (answers[0] - answers[1]).abs().max() > 1e-4
+    assert macs(small(lifting="naive"), (1, 28, 28, 28)) < macs(small(), (1, 28, 28, 28))
+
+
+@pytest.mark.parametrize("streams", ["both", "planar", "volumetric"])
+def test_intermediates_of_switches_are_empty_not_wrong(streams):
+    net = small(streams=streams, fusion="concat", scale_attention=False).eval()
+    found = net.forward_intermediates(torch.randn(2, 1, 28, 28, 28))
+    assert found.scale_attention == {}
+    assert found.cross_attention == {}
+    assert found.stream_gate is None
+    assert set(found.positions) == set(net.stream_names)
+
+
+def test_samples_do_not_see_each_other_in_eval():
+    net = small().eval()
+    x = torch.randn(3, 1, 28, 28, 28)
+    torch.testing.assert_close(net(x)[1:2], net(x[1:2]), atol=1e-5, rtol=1e-4)
+
+
+def test_a_batch_of_one_trains():
+    small().train()(torch.randn(1, 1, 28, 28, 28)).sum().backward()
+
+
+def test_detail_finer_than_28_pixels_is_seen():
+    """A checkerboard vanishes in block means; the ranges of blocks keep it."""
+    net = small(spatial_dims=2).eval()
+    board = (torch.arange(56)[:, None] + torch.arange(56)) % 2 * 2.0 - 1
+    assert (net(board[None, None]) - net(torch.zeros(1, 1, 56, 56))).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_compute_does_not_grow_with_resolution(dims):
+    net = ScaleNet(spatial_dims=dims, in_channels=1, outputs=2)
+    at_28 = macs(net, (1, *(28,) * dims))
+    for edge in (64, 128, 224)[: 3 if dims == 2 else 1]:
+        assert macs(net, (1, *(edge,) * dims)) < 1.8 * at_28
+
+
+def test_budget():
+    for dims, limit in [(3, 0.25e9), (2, 0.1e9)]:
+        net = ScaleNet(spatial_dims=dims, in_channels=1, outputs=2)
+        assert macs(net, (1, *(28,) * dims)) <= limit
+        assert parameters(net) <= 1.5e6
+    assert macs(ScaleNet(spatial_dims=3, in_channels=1, outputs=2, **TINY), (1, 28, 28, 28)) <= 0.03e9
+
+
+def test_each_activation_runs_once_a_pass():
+    """DeepLift and guided backpropagation need one module for each use of a ReLU."""
+    net, calls = small(), []
+    for module in net.modules():
+        if isinstance(module, nn.ReLU):
+            module.register_forward_hook(lambda module, *_: calls.append(module))
+    net(torch.randn(2, 1, 28, 28, 28))
+    assert len(calls) == len(set(calls)) == sum(isinstance(module, nn.ReLU) for module in net.modules())
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_mixed_precision_stays_close(dims):
+    net, x = small(spatial_dims=dims).eval(), torch.randn(2, 1, *(28,) * dims)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = net(x)
+    torch.testing.assert_close(mixed.float(), net(x), atol=0.1, rtol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"spatial_dims": 4}, "spatial_dims=4 is not one of 2, 3"),
+        ({"streams": "planer"}, "did you mean 'planar'"),
+        ({"lifting": "simple"}, "not one of full, naive"),
+        ({"fusion": "atention"}, "did you mean 'attention'"),
+        ({"dim": 9}, "dim=9 is not a multiple of heads=2"),
+        ({"planar_widths": (4, 8)}, r"planar_widths=\[4, 8\]"),
+        ({"volumetric_depths": (1, 0, 1)}, r"volumetric_depths=\[1, 0, 1\]"),
+    ],
+)
+def test_impossible_values_are_named(change, message):
+    with pytest.raises(ValueError, match=message):
+        small(**change)
+
+
+@pytest.mark.parametrize("shape", [(2, 28, 28, 28), (2, 2, 28, 28, 28), (28, 28, 28)])
+def test_a_batch_of_the_wrong_shape_is_named(shape):
+    with pytest.raises(ValueError, match=r"takes samples \(batch, 1, D, H, W\), but got"):
+        small()(torch.zeros(shape))
