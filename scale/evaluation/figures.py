@@ -97,7 +97,9 @@ def confusion(labels: np.ndarray, probabilities: np.ndarray, problem: str, names
     return figure
 
 
-def reliability(labels: np.ndarray, probabilities: np.ndarray, problem: str, *, bins: int = 15) -> Figure:
+def reliability(
+    labels: np.ndarray, probabilities: np.ndarray, problem: str, names: Sequence[str], *, bins: int = 15
+) -> Figure:
     """Accuracy over confidence, with the number of predictions in each bin.
 
     The confidence is the probability of the predicted class; for multilabel the predicted probabilities of all labels,
@@ -107,9 +109,10 @@ def reliability(labels: np.ndarray, probabilities: np.ndarray, problem: str, *, 
         labels: (N, L).
         probabilities: (N, columns).
         problem: kind of the labels, as in `metrics`.
+        names: of the classes; not shown, but taken so that one loop can draw every figure of a split.
         bins: number of bins of equal width.
     """
-    labels, probabilities = metrics.checked(labels, probabilities, problem)
+    labels, probabilities = _checked(labels, probabilities, problem, names)
     if problem == "multilabel":
         confidence, correct = probabilities.ravel(), labels.ravel() == 1
         words = ("predicted probability", "share of positives", "labels", ", labels pooled")

@@ -43,7 +43,7 @@ def test_no_text_is_cut_and_no_legend_covers_data(problem):
         legend = figure.axes[0].get_legend()
         if legend:
             assert legend.get_window_extent().x0 >= figure.axes[0].bbox.x1
-    assert_nothing_is_cut(figures.reliability(labels, p, problem))
+    assert_nothing_is_cut(figures.reliability(labels, p, problem, names))
 
 
 def test_roc_draws_the_curves_whose_area_is_the_auc():
@@ -97,8 +97,8 @@ def test_multilabel_bars_are_sensitivity_and_specificity():
 
 @pytest.mark.parametrize("problem", ["binary", "multiclass", "ordinal"])
 def test_reliability_agrees_with_the_metric(problem):
-    labels, p, _ = sample(problem)
-    upper, lower = figures.reliability(labels, p, problem).axes
+    labels, p, names = sample(problem)
+    upper, lower = figures.reliability(labels, p, problem, names).axes
     assert f"{metrics.scores(labels, p, problem)['ece']:.3f}" in upper.get_title()
     assert sum(bar.get_height() for bar in lower.patches) == len(labels)
 
