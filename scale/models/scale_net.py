@@ -92,10 +92,10 @@ class ScaleNet(nn.Module):
         drop_path: float = 0.0,
     ) -> None:
         super().__init__()
-        _check("spatial_dims", spatial_dims, (2, 3))
-        _check("streams", streams, ("both", *STREAMS))
-        _check("lifting", lifting, ("full", "naive"))
-        _check("fusion", fusion, ("attention", "gate", "concat"))
+        check_choice("spatial_dims", spatial_dims, (2, 3))
+        check_choice("streams", streams, ("both", *STREAMS))
+        check_choice("lifting", lifting, ("full", "naive"))
+        check_choice("fusion", fusion, ("attention", "gate", "concat"))
         if dim % heads:
             raise ValueError(f"dim={dim} is not a multiple of heads={heads}")
         for name, values in (
@@ -202,7 +202,8 @@ class ScaleNet(nn.Module):
         return Intermediates(features, weights, attention, gate, positions), tokens
 
 
-def _check(name: str, value: object, allowed: tuple[object, ...]) -> None:
+def check_choice(name: str, value: object, allowed: tuple[object, ...]) -> None:
+    """Raises ValueError, with the nearest allowed value, if `value` is not one of `allowed`."""
     if value in allowed:
         return
     near = difflib.get_close_matches(str(value), [str(a) for a in allowed], n=1, cutoff=0.5)
