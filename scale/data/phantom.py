@@ -5,11 +5,13 @@ lesions, which decide the label. 2D sets are slices of the 3D ones, through the 
 `generate(spatial_dims=2)` gives, for the same seed, exactly one plane of each volume that `spatial_dims=3` gives.
 For that, several lesions of one volume lie near one plane.
 
-What the labels ask: binary, is there a lesion; multiclass, which kind (0 = none); multilabel, which kinds; ordinal, how many.
+What the labels ask: binary, is there a lesion; multiclass, which kind (0 = none); multilabel, which kinds; ordinal, how
+many.
 """
 
 import zlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,21 @@ SAMPLES = {"train": 600, "val": 100, "test": 300}
 _BINARY = tuple(1 + SHAPES.index(shape) for shape in ("ball", "shell", "dark"))
 _MOST = {"binary": 2, "multiclass": len(KINDS) + 1, "multilabel": len(KINDS), "ordinal": len(KINDS)}
 _TILT = 0.4  # radians
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a sample is made from, besides its label and seed."""
+
+    problem: str
+    num_classes: int
+    channels: int
+
+    @property
+    def period(self) -> int:
+        """Samples in a block: each class occurs once in it, and each label of a multilabel set is positive once."""
+        # about two labels of a multilabel sample are positive
+        return max(3, self.num_classes // 2) if self.problem == "multilabel" else self.num_classes
 
 
 def generate(
@@ -57,16 +74,17 @@ def generate(
     Raises:
         ValueError: an argument that is not possible, or too few samples for each class to occur in each split.
     """
-    _check(spatial_dims, problem, num_classes, size, channels, samples)
+    recipe = Recipe(problem, num_classes, channels)
+    _check(spatial_dims, recipe, size, samples)
     arrays: dict[str, np.ndarray] = {}
     for split, count in samples.items():
-        code = zlib.crc32(split.encode())
-        labels = _labels(problem, num_classes, count, seed=(seed, code))
-        volumes = [
-            _sample(labels[i], problem, num_classes, spatial_dims, size, channels, seed=(seed, code, i))
-            for i in range(count)
+        seeds = (seed, zlib.crc32(split.encode()))
+        labels = _labels(recipe, count, seed=seeds)
+        pairs = [
+            _sample(recipe, label, spatial_dims=spatial_dims, size=size, seed=(*seeds, i))
+            for i, label in enumerate(labels)
         ]
-        images, masks = (np.stack(parts) for parts in zip(*volumes, strict=True))
+        images, masks = (np.stack(parts) for parts in zip(*pairs, strict=True))
         arrays[f"{split}_images"] = images if channels > 1 else images[..., 0]
         arrays[f"{split}_labels"] = labels
         arrays[f"{split}_masks"] = masks
@@ -99,9 +117,8 @@ def write(
     return path
 
 
-def _check(
-    spatial_dims: int, problem: str, num_classes: int, size: int, channels: int, samples: Mapping[str, int]
-) -> None:
+def _check(spatial_dims: int, recipe: Recipe, size: int, samples: Mapping[str, int]) -> None:
+    problem, num_classes = recipe.problem, recipe.num_classes
     if problem not in PROBLEMS:
         raise ValueError(f"unknown problem {problem!r}; {suggest(problem, PROBLEMS)}")
     if spatial_dims not in (2, 3):
@@ -110,67 +127,46 @@ def _check(
         raise ValueError(f"{num_classes} classes; a {problem} phantom can have 2 to {_MOST[problem]}")
     if size < 16:
         raise ValueError(f"size {size} is too small to show a lesion; at least 16")
-    if channels < 1:
-        raise ValueError(f"channels is {channels}; at least 1")
-    needed = _period(num_classes) if problem == "multilabel" else num_classes
+    if recipe.channels < 1:
+        raise ValueError(f"channels is {recipe.channels}; at least 1")
     for split, count in samples.items():
-        if count < needed:
-            raise ValueError(f"{count} samples in {split}; each class of {num_classes} needs one, so at least {needed}")
+        if count < recipe.period:
+            raise ValueError(f"{count} samples in {split}; for each class to occur it takes at least {recipe.period}")
 
 
-def _period(num_labels: int) -> int:
-    """Each label of a multilabel set is positive once in so many samples: about two are, in one sample."""
-    return max(3, num_labels // 2)
-
-
-def _labels(problem: str, num_classes: int, count: int, *, seed: tuple[int, ...]) -> np.ndarray:
+def _labels(recipe: Recipe, count: int, *, seed: tuple[int, ...]) -> np.ndarray:
     """Labels (N, L) uint8, balanced in blocks, each a random permutation of its own."""
-    period = _period(num_classes) if problem == "multilabel" else num_classes
-    columns = num_classes if problem == "multilabel" else 1
+    is_multilabel = recipe.problem == "multilabel"
     blocks = []
-    for block in range(-(-count // period)):
+    for block in range(-(-count // recipe.period)):
         generator = np.random.default_rng((*seed, block, 1))
-        blocks.append(np.stack([generator.permutation(period) for _ in range(columns)], axis=1))
+        columns = range(recipe.num_classes if is_multilabel else 1)
+        blocks.append(np.stack([generator.permutation(recipe.period) for _ in columns], axis=1))
     drawn = np.concatenate(blocks)[:count]
-    return (drawn == 0 if problem == "multilabel" else drawn).astype(np.uint8)
+    return (drawn == 0 if is_multilabel else drawn).astype(np.uint8)
 
 
 def _sample(
-    label: np.ndarray,
-    problem: str,
-    num_classes: int,
-    spatial_dims: int,
-    size: int,
-    channels: int,
-    *,
-    seed: tuple[int, ...],
+    recipe: Recipe, label: np.ndarray, *, spatial_dims: int, size: int, seed: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Image (*S, C) and mask (*S) of one sample."""
     generator = np.random.default_rng((*seed, 0))
     depth = generator.uniform(0.3, 0.7)
-    wanted = _wanted(label, problem, num_classes, generator)
-    scene = _scene(wanted, depth, channels, generator, noise_seed=(*seed, 2))
-    planes = range(size) if spatial_dims == 3 else (int(depth * size),)
-    image, mask = render(scene, size=size, planes=planes)
-    return (image, mask) if spatial_dims == 3 else (image[0], mask[0])
+    scene = _scene(_wanted(recipe.problem, label, generator), depth, recipe.channels, generator, noise_seed=(*seed, 2))
+    if spatial_dims == 3:
+        return render(scene, size=size, planes=range(size))
+    image, mask = render(scene, size=size, planes=(int(depth * size),))
+    return image[0], mask[0]
 
 
-def _wanted(
-    label: np.ndarray, problem: str, num_classes: int, generator: np.random.Generator
-) -> list[tuple[int, float]]:
-    """Kind and radius of each lesion."""
-    if problem == "multilabel":
-        kinds = [int(k) + 1 for k in np.flatnonzero(label)]
-    elif problem == "multiclass":
-        kinds = [int(label[0])] * bool(label[0])
-    elif problem == "binary":
-        kinds = [int(generator.choice(_BINARY))] * bool(label[0])
-    else:
-        kinds = [1] * int(label[0])
-    if problem == "ordinal":
-        return [(kind, generator.uniform(0.07, 0.1)) for kind in kinds]
+def _wanted(problem: str, label: np.ndarray, generator: np.random.Generator) -> list[tuple[int, float]]:
+    """Kind and radius of each lesion that a label (L,) asks for."""
+    first = int(label[0])
     if problem == "binary":
-        return [(kind, generator.uniform(0.12, 0.18)) for kind in kinds]
+        return [(int(generator.choice(_BINARY)), generator.uniform(0.14, 0.19))] * first
+    if problem == "ordinal":
+        return [(1, generator.uniform(0.07, 0.1)) for _ in range(first)]
+    kinds = [first] * bool(first) if problem == "multiclass" else [int(k) + 1 for k in np.flatnonzero(label)]
     return [(kind, KINDS[kind - 1][1] * generator.uniform(0.93, 1.07)) for kind in kinds]
 
 
@@ -183,7 +179,7 @@ def _scene(
     noise_seed: tuple[int, ...],
 ) -> Scene:
     def colour() -> np.ndarray:
-        return generator.uniform(1.5, 2.3) * generator.uniform(0.75, 1.0, size=channels)
+        return generator.uniform(1.6, 2.4) * generator.uniform(0.75, 1.0, size=channels)
 
     def distraction() -> np.ndarray:
         return colour() * generator.choice((1, 1, -1))
@@ -199,11 +195,11 @@ def _scene(
         shape = KINDS[kind - 1][0]
         lesions.append(Thing(kind, shape, centre, random_frame(generator, _TILT), radius, colour()))
     return Scene(
-        random_waves(generator),
+        random_waves(generator, generator.uniform(0.6, 1.6)),
         (*tubes, *spots, *lesions),
         tint=generator.uniform(0.75, 1.0, size=channels),
         level=generator.uniform(80, 125),
-        gain=generator.uniform(22, 34),
+        gain=generator.uniform(20, 34),
         noise_seed=noise_seed,
     )
 
@@ -219,7 +215,7 @@ def _free_place(lesions: list[Thing], depth: float, radius: float, generator: np
     best, room = np.zeros(3), -np.inf
     for _ in range(50):
         place = np.array([depth + generator.uniform(-0.2, 0.2) * radius, *generator.uniform(radius, 1 - radius, 2)])
-        gaps = [np.linalg.norm(place - other.centre) - radius - other.radius for other in lesions]
+        gaps = [float(np.linalg.norm(place - other.centre)) - radius - other.radius for other in lesions]
         gap = min(gaps, default=np.inf)
         if gap > room:
             best, room = place, gap

@@ -1,7 +1,7 @@
 """Analytic scenes of the phantoms: what is in a volume, and its grey values on any planes at any resolution.
 
-Everything is defined on the unit cube, coordinates in the order of the array's axes (z, y, x), so that a scene looks the
-same at every size but for its noise, and one plane of it costs nothing but that plane.
+Everything is defined on the unit cube, coordinates in the order of the array's axes (z, y, x), so that a scene looks
+the same at every size but for its noise, and one plane of it costs nothing but that plane.
 """
 
 from collections.abc import Callable, Sequence
@@ -106,14 +106,16 @@ def random_frame(generator: np.random.Generator, tilt: float) -> np.ndarray:
     return in_plane @ (np.eye(3) + np.sin(lean) * cross + (1 - np.cos(lean)) * cross @ cross)  # Rodrigues' formula
 
 
-def random_waves(generator: np.random.Generator) -> Waves:
-    """A random field with the strength of `_BANDS` at each scale."""
+def random_waves(generator: np.random.Generator, strength: float) -> Waves:
+    """A random field; its coarsest band is `strength` times that of `_BANDS`."""
     frequencies, amplitudes = [], []
-    for low, high, amplitude in _BANDS:
+    for band, (low, high, amplitude) in enumerate(_BANDS):
         direction = generator.normal(size=(_WAVES_PER_BAND, 3))
         direction /= np.linalg.norm(direction, axis=1, keepdims=True)
         frequencies.append(direction * generator.uniform(low, high, size=(_WAVES_PER_BAND, 1)))
-        amplitudes.append(np.full(_WAVES_PER_BAND, amplitude * np.sqrt(2 / _WAVES_PER_BAND)))
+        amplitudes.append(
+            np.full(_WAVES_PER_BAND, amplitude * np.sqrt(2 / _WAVES_PER_BAND) * (strength if band == 0 else 1))
+        )
     phases = generator.uniform(0, 2 * np.pi, size=len(_BANDS) * _WAVES_PER_BAND)
     return Waves(np.concatenate(frequencies), phases, np.concatenate(amplitudes))
 
