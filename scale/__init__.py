@@ -1,0 +1,21 @@
+"""SCALE: scale-aware cross-modal attention learning for 2D and 3D medical image classification."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from scale.config import compose
+    from scale.runs import Run, load_run
+    from scale.train import train
+
+__all__ = ["Run", "compose", "load_run", "train"]
+
+_HOME = {"Run": "scale.runs", "load_run": "scale.runs", "compose": "scale.config", "train": "scale.train"}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports on first use: `import scale` and `--help` need no torch."""
+    from importlib import import_module
+
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,5 +1,6 @@
 """Where `conf/` is, the root schema, the check of a whole configuration, and the one caller of `instantiate`."""
 
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +10,6 @@ from typing import Any
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -159,13 +159,9 @@ def instantiate(node: Any, **supplied: Any) -> Any:
 
 
 def _compose(overrides: Sequence[str], name: str, config_dir: str | None) -> DictConfig:
+    search = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
     with initialize_config_dir(config_dir=str(directory()), version_base=VERSION_BASE):
-        if config_dir:
-            from hydra.core.config_search_path import SearchPathQuery
-
-            search = GlobalHydra.instance().config_loader().get_search_path()
-            search.prepend("command-line", f"file://{Path(config_dir).resolve()}", SearchPathQuery("main", None))
-        config = hydra_compose(name, overrides=list(overrides))
+        config = hydra_compose(name, overrides=[*search, *overrides])
     OmegaConf.resolve(config)
     return config
 
@@ -210,17 +206,26 @@ def _problems(config: DictConfig, name: str) -> Iterator[str]:
 def _explain(error: Exception, override: str, config: DictConfig | None, name: str) -> str:
     """One line that says what was given, what is nearest and what is allowed."""
     text = str(error).strip().splitlines()
-    key, _, value = override.lstrip("+~").partition("=")
-    known = [p.name for p in directory().iterdir() if p.is_dir()]
-    if key in known and value not in options(key) and not isinstance(error, OmegaConfBaseException):
-        return f"{key}={value}: there is no such option{signatures.nearest(value, options(key))}; allowed: " + ", ".join(
-            options(key)
+    key = override.lstrip("+~").partition("=")[0]
+    missing = getattr(error, "missing_cfg_file", None)
+    if missing and getattr(error, "options", None) is not None:
+        group, _, given = str(missing).rpartition("/")
+        allowed = [name for name in error.options if not name.startswith("_")]  # type: ignore[attr-defined]
+        where = "" if override == f"{group}={given}" else f"{override}: "
+        return (
+            f"{where}{group}={given}: there is no such option{signatures.nearest(given, allowed)}; allowed: "
+            + ", ".join(allowed)
         )
     prefix = f"{override}: " if override else ""
     if "Could not override" in text[0] or "not in struct" in " ".join(text) or "Key '" in " ".join(text):
         if config is None:
             config = _compose([], name, None)
-        return f"{prefix}there is no such key{signatures.nearest(key, list(_keys(config)))}"
+        inside = re.search(r"full_key: (\S+)", str(error)) if (directory() / key).is_dir() else None
+        given = f"{inside[1]}: " if inside else ""
+        close = signatures.nearest(inside[1] if inside else key, list(_keys(config)))
+        return f"{prefix}{given}there is no such key{close}"
+    if error.__cause__ is not None and "Error merging override" in text[0]:
+        text = str(error.__cause__).strip().splitlines()
     return prefix + " ".join(line.strip() for line in text if not line.strip().startswith(("full_key", "object_type")))
 
 
@@ -230,5 +235,3 @@ def _keys(config: Any, path: str = "") -> Iterator[str]:
             name = f"{path}.{key}" if path else str(key)
             yield name
             yield from _keys(config._get_node(key), name)
-
-

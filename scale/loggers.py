@@ -38,7 +38,9 @@ def log_configuration(loggers: list[Logger], config: DictConfig) -> None:
         logger.log_hyperparams(plain(config))
 
 
-def log_results(loggers: list[Logger], results: Mapping[str, float], figures: Mapping[str, Figure], *, step: int) -> None:
+def log_results(
+    loggers: list[Logger], results: Mapping[str, float], figures: Mapping[str, Figure], *, step: int
+) -> None:
     """Hands each logger the final figures: official scores as the summary, pictures as images."""
     for logger in loggers:
         if isinstance(logger, WandbLogger):
@@ -60,7 +62,7 @@ def close_loggers(loggers: list[Logger], *, failed: bool) -> None:
         if isinstance(logger, WandbLogger):
             import wandb
 
-            wandb.finish(exit_code=int(failed), quiet=True)
+            wandb.finish(exit_code=int(failed))
 
 
 def _unattended(settings: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ FILE_ONLY = {"file_only": True}  # `extra` of a record that the console shows in
 
 @contextlib.contextmanager
 def logging_to(path: Path | None) -> Iterator[None]:
-    """Sends our lines and all warnings to standard output and to a file; Hydra's and Lightning's handlers are set aside.
+    """Sends our lines and all warnings to standard output and to a file; others' handlers are set aside.
 
     Args:
         path: the file, appended to; without one (the other processes of a distributed run) only errors are shown.

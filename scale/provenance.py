@@ -50,7 +50,9 @@ def _git(*arguments: str) -> str | None:
     if not (tree / ".git").exists():
         return None
     try:
-        done = subprocess.run(["git", "-C", str(tree), *arguments], capture_output=True, text=True, check=True, timeout=10)
+        done = subprocess.run(
+            ["git", "-C", str(tree), *arguments], capture_output=True, text=True, check=True, timeout=10
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()

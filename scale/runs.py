@@ -29,7 +29,7 @@ class Run:
         folder: where it is.
         config: resolved configuration.
         metrics: content of `metrics.json`.
-        predictions: per split, arrays `index` (N,), `logits` (N, outputs), `probabilities` (N, columns), `labels` (N, L).
+        predictions: per split `index` (N,), `logits` (N, outputs), `probabilities` (N, columns), `labels` (N, L).
         model: the best epoch's network in the LightningModule, on the CPU, in evaluation mode.
         datamodule: with the training's normalisation; opens its files when `setup()` is called.
     """
@@ -65,7 +65,9 @@ def claim(folder: Path) -> None:
         ) from error
     except OSError as error:
         raise type(error)(
-            error.errno, f"cannot write the run folder ({error.strerror}); give another with hydra.run.dir=...", str(folder)
+            error.errno,
+            f"cannot write the run folder ({error.strerror}); give another with hydra.run.dir=...",
+            str(folder),
         ) from error
 
 
@@ -104,12 +106,13 @@ def read_predictions(folder: Path) -> dict[str, dict[str, np.ndarray]]:
     return found
 
 
-def load_run(folder: str | Path, *, checkpoint: str = "best") -> Run:
+def load_run(folder: str | Path, *, checkpoint: str = "best", data: Mapping[str, Any] | None = None) -> Run:
     """Reads a run back; nothing but the run folder is needed until images are.
 
     Args:
         folder: of a finished run.
         checkpoint: `best` or `last`.
+        data: changes to the run's `data` node, such as another `root`.
 
     Raises:
         FileNotFoundError: the folder is no run, or the run is not finished.
@@ -126,6 +129,7 @@ def load_run(folder: str | Path, *, checkpoint: str = "best") -> Run:
     metrics = json.loads((folder / METRICS).read_text())
     config = OmegaConf.load(folder / CONFIG)
     assert isinstance(config, DictConfig)
+    config.data.update({key: value for key, value in (data or {}).items() if key in config.data})
     state = torch.load(folder / CHECKPOINTS / f"{checkpoint}.ckpt", map_location="cpu", weights_only=True)
     datamodule = build_datamodule(config)
     datamodule.load_state_dict(state[type(datamodule).__qualname__])

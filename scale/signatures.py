@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 RESERVED = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
-SIMPLE = {"int": int, "float": (int, float), "str": str, "bool": bool}
+SIMPLE: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
 SEQUENCES = {"list", "tuple", "Sequence", "List", "Tuple", "Iterable"}
 MAPPINGS = {"dict", "Mapping", "Dict"}
 
@@ -161,7 +161,7 @@ def _signature(module: str, node: ast.ClassDef | ast.FunctionDef) -> Signature:
     init = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
     own = _arguments(init, bound=True) if init else Signature({}, takes_any=True)
     # Our own classes pass further keywords to their base; other libraries' may go anywhere.
-    if init is None or (own.takes_any and module.split(".")[0] == __package__):
+    if init is None or (own.takes_any and module.partition(".")[0] == __package__):
         for base in node.bases:
             found = _definition(module, ast.unparse(base)) if isinstance(base, ast.Name) else None
             if found:

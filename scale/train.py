@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from scale.tasks.classification import ClassificationTask, Outputs
 
 log = logging.getLogger("scale")
-USER_ERRORS = (ValueError, OSError, FloatingPointError, ImportError, RuntimeError)
 
 
 def train(config: DictConfig, folder: str | Path, *, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -46,7 +45,7 @@ def train(config: DictConfig, folder: str | Path, *, overrides: Sequence[str] = 
     from scale.logs import logging_to
 
     folder = Path(folder)
-    main = rank_zero_only.rank == 0
+    main = getattr(rank_zero_only, "rank", 0) == 0
     _check_devices(config)
     if main:
         runs.claim(folder)
@@ -87,7 +86,12 @@ def _train(config: DictConfig, folder: Path) -> dict[str, Any]:
     task = build_task(config, problem, image_shape=datamodule.image_shape, class_weights=weights)
     cost = {"parameters": parameters(task.net), "macs": macs(task.net, datamodule.image_shape)}
     log.info("%s: %s", datamodule.info.title, _describe(datamodule))
-    log.info("%s: %s parameters, %.3f G multiply-adds", type(task.net).__name__, f"{cost['parameters']:,}", cost["macs"] / 1e9)
+    log.info(
+        "%s: %s parameters, %.3f G multiply-adds",
+        type(task.net).__name__,
+        f"{cost['parameters']:,}",
+        cost["macs"] / 1e9,
+    )
 
     logger = loggers.build_loggers(config, folder)
     failed = True
@@ -105,7 +109,7 @@ def _train(config: DictConfig, folder: Path) -> dict[str, Any]:
         metrics |= {"best_epoch": best, "seconds": {name: round(value, 3) for name, value in seconds.items()}}
         metrics["model"] = {"name": _choice(config, task), **cost}
         if trainer.is_global_zero:
-            figures = _write(folder, metrics, datamodule, problem.name, outputs, partial=bool(trainer.fast_dev_run))
+            figures = _write(folder, metrics, datamodule, outputs, partial=bool(config.trainer.fast_dev_run))
             summary = {f"{split}/{name}": value for split in outputs for name, value in metrics[split].items()}
             loggers.log_results(logger, summary, figures, step=trainer.global_step)
         failed = False
@@ -179,7 +183,7 @@ def _metrics(
         "samples": {"train": len(datamodule.train_labels), **{s: len(found.labels) for s, found in outputs.items()}},
         "epochs": trainer.current_epoch,
         "steps": trainer.global_step,
-        "fast_dev_run": bool(trainer.fast_dev_run),
+        "fast_dev_run": bool(config.trainer.fast_dev_run),
         "hardware": hardware(trainer.strategy.root_device.type, trainer.world_size),
         "precision": str(trainer.precision),
     }
@@ -189,7 +193,6 @@ def _write(
     folder: Path,
     metrics: Mapping[str, Any],
     datamodule: "ImageDataModule",
-    problem: str,
     outputs: Mapping[str, "Outputs"],
     *,
     partial: bool,
@@ -199,7 +202,7 @@ def _write(
     from scale.callbacks import history
     from scale.evaluation import figures, official
 
-    names = list(datamodule.info.labels)
+    names, problem = list(datamodule.info.labels), metrics["problem"]
     for split, found in outputs.items():
         runs.write_predictions(folder, split, found)
         if not partial:  # an official file has a row for every sample
@@ -250,13 +253,18 @@ def _table(metrics: Mapping[str, Any]) -> str:
     if best:
         methods = dict.fromkeys(f"{row.method} ({row.input_size})" for row in best)
         rows.append(("best published", best[0].auc, best[1].acc, " / ".join(methods)))
-    lines = [f"{'':16}{'AUC':>7}{'ACC':>7}", *(f"{name:16}{auc:7.3f}{acc:7.3f}  {note}".rstrip() for name, auc, acc, note in rows)]
+    lines = [
+        f"{'':16}{'AUC':>7}{'ACC':>7}",
+        *(f"{name:16}{auc:7.3f}{acc:7.3f}  {note}".rstrip() for name, auc, acc, note in rows),
+    ]
     return "\n".join(lines)
 
 
 def _job(config: DictConfig) -> None:
     """What Hydra runs."""
     from hydra.core.hydra_config import HydraConfig
+
+    from scale.usage import USER_ERRORS
 
     settings = HydraConfig.get()
     try:
@@ -270,13 +278,13 @@ def _job(config: DictConfig) -> None:
 
 def main() -> None:
     """The command."""
-    from scale.usage import show_help
+    from scale.usage import TRAIN, show_help
 
-    if show_help(sys.argv[1:]):
+    if show_help(sys.argv[1:], TRAIN):
         return
     configuration.check_command_line(sys.argv[1:])
-    run = hydra.main(version_base=configuration.VERSION_BASE, config_path=str(configuration.directory()), config_name="train")
-    run(_job)()
+    folder = str(configuration.directory())
+    hydra.main(version_base=configuration.VERSION_BASE, config_path=folder, config_name="train")(_job)()
 
 
 if __name__ == "__main__":

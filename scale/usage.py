@@ -24,12 +24,23 @@ Keys (key=value), for example:
   python -m scale.train --hydra-help                           shows Hydra's own flags
 """
 
+EVALUATE = """\
+usage: python -m scale.evaluate run=DIR | "predictions='FILE'" [data.root=DIR] [accelerator=auto|cpu|gpu]
 
-def show_help(arguments: Sequence[str]) -> bool:
+  python -m scale.evaluate run=runs/breastmnist/scale/seed0-...       recomputes val and test from the best checkpoint
+                                                                    and compares them with metrics.json
+  python -m scale.evaluate "predictions='breastmnist_test_[AUC]0.913_[ACC]0.846@1.csv'"
+                                                                    scores a file in the official format; data set, size
+                                                                    and split come from its name
+"""
+USER_ERRORS = (ValueError, OSError, FloatingPointError)  # shown as one line; anything else with its traceback
+
+
+def show_help(arguments: Sequence[str], text: str) -> bool:
     """Prints the help if it is asked for; says whether it was."""
     if not {"-h", "--help"} & set(arguments):
         return False
-    print(TRAIN.format(groups=_groups()))
+    print(text.replace("{groups}", _groups()))
     return True
 
 

@@ -227,8 +227,8 @@ class NpzDataModule(ImageDataModule):
     Args:
         path: the npz file.
         problem: what the labels ask: `binary`, `multiclass`, `multilabel` or `ordinal`.
-        symmetry: changes of pose that keep the label: `upright` (none but small rotations), `mirrored` (also left-right,
-            the last spatial axis) or `free` (every flip and rotation).
+        symmetry: changes of pose that keep the label: `upright` (none but small rotations), `mirrored` (also
+            left-right, the last spatial axis) or `free` (every flip and rotation).
         spatial_dims: 2 or 3, where the images' shape does not tell.
         cache: folder for memory-mapped copies of large files; next to the npz if None.
         options: those of `ImageDataModule`.

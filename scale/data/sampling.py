@@ -53,7 +53,7 @@ def draw_seed(*numbers: int) -> int:
 
 
 class Batch(tuple[np.ndarray, int, int, int]):
-    """Indices of one process' share of a batch, with the draw's seed, the share's offset and the global batch's size."""
+    """Indices of one process' share of a batch, the draw's seed, the share's offset and the global batch's size."""
 
     __slots__ = ()
 

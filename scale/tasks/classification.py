@@ -39,8 +39,8 @@ class ClassificationTask(L.LightningModule):
     Logs `train/loss`, `val/loss`, `val/auc`, `val/acc` and `lr`, one value an epoch.
 
     Args:
-        net: maps images (B, C, *S) to logits (B, outputs). If it has `forward_auxiliary(images)`, that returns the logits
-            and a dict of further logits that are trained beside them.
+        net: maps images (B, C, *S) to logits (B, outputs). If it has `forward_auxiliary(images)`, that returns the
+            logits and a dict of further logits that are trained beside them.
         problem: what the labels ask.
         optimizer: makes an optimizer of parameter groups.
         scheduler: makes a schedule of an optimizer, with `total_steps`; stepped once a step.
@@ -70,6 +70,7 @@ class ClassificationTask(L.LightningModule):
         self.net, self.problem = net, problem
         self._optimizer, self._scheduler = optimizer, scheduler
         self.label_smoothing, self.auxiliary_weight = label_smoothing, auxiliary_weight
+        self.class_weights: Tensor | None
         self.register_buffer("class_weights", class_weights, persistent=False)
         self._seen: list[dict[str, Tensor]] = []
         self.outputs: Outputs | None = None
@@ -88,8 +89,9 @@ class ClassificationTask(L.LightningModule):
         """The loss of one batch."""
         images, labels = batch["image"], batch["label"]
         auxiliary: dict[str, Tensor] = {}
-        if self.auxiliary_weight and hasattr(self.net, "forward_auxiliary"):
-            logits, auxiliary = self.net.forward_auxiliary(images)
+        forward_auxiliary = getattr(self.net, "forward_auxiliary", None)
+        if self.auxiliary_weight and forward_auxiliary is not None:
+            logits, auxiliary = forward_auxiliary(images)
         else:
             logits = self(images)
         loss = self._loss(logits, labels)
@@ -132,10 +134,8 @@ class ClassificationTask(L.LightningModule):
         if self._optimizer is None or self._scheduler is None:
             raise ValueError("this task was made without optimizer and scheduler: it can predict, but not train")
         trained = [p for p in self.parameters() if p.requires_grad]
-        groups = [
-            {"params": [p for p in trained if p.ndim > 1]},
-            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-        ]
+        decayed, kept = [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim <= 1]
+        groups: list[dict[str, Any]] = [{"params": decayed}, {"params": kept, "weight_decay": 0.0}]
         optimizer = self._optimizer([group for group in groups if group["params"]])
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = {"scheduler": self._scheduler(optimizer, total_steps=steps), "interval": "step"}

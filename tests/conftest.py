@@ -1,0 +1,62 @@
+"""Fixtures shared by all tests. Nothing here or below them uses the network."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("WANDB_SILENT", "true")
+REPOSITORY = Path(__file__).resolve().parent.parent
+# Where the tests that need real files look for them; those tests are skipped where there are none.
+os.environ.setdefault("SCALE_TEST_DATA", str(REPOSITORY.parent / "shared" / "medmnist"))
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch):
+    """A connection to anything but this machine is an error."""
+    connect = socket.socket.connect
+
+    def local_only(self, address):
+        if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+            raise OSError(f"a test tried to reach {address}")
+        return connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", local_only)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    """Small tensors are faster with one thread, and results do not depend on the machine's cores."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of the official npz files."""
+    folder = Path(os.environ["SCALE_TEST_DATA"])
+    if not folder.is_dir():
+        pytest.skip(f"no real data: {folder} (environment variable SCALE_TEST_DATA) does not exist")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def phantom_root(tmp_path_factory) -> Path:
+    """A data folder for phantoms that the tests share."""
+    return tmp_path_factory.mktemp("phantoms")
+
+
+@pytest.fixture
+def small(phantom_root) -> list[str]:
+    """Overrides for a phantom that trains in a second."""
+    return [
+        "data=phantom2d",
+        f"data.root={phantom_root}",
+        "data.samples={train: 48, val: 24, test: 32}",
+        "data.batch_size=16",
+        "model=scale_tiny",
+        "budget.min_epochs=2",
+        "budget.max_epochs=2",
+    ]

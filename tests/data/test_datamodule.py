@@ -1,0 +1,143 @@
+import numpy as np
+import pytest
+import torch
+
+from scale.data import phantom
+from scale.data.augment import Augment
+from scale.data.datamodule import MedMNISTDataModule, NpzDataModule, PhantomDataModule
+
+SAMPLES = {"train": 40, "val": 16, "test": 20}
+
+
+@pytest.fixture(scope="module")
+def rgb(tmp_path_factory):
+    path = tmp_path_factory.mktemp("rgb") / "bloodmnist.npz"
+    return phantom.write(path, spatial_dims=2, problem="multiclass", num_classes=8, channels=3, samples=SAMPLES)
+
+
+def official(rgb, **options):
+    module = MedMNISTDataModule("bloodmnist", root=str(rgb.parent), verify=False, download=False, **options)
+    module.setup()
+    return module
+
+
+def whole(loader, key="index"):
+    return torch.cat([batch[key] for batch in loader])
+
+
+def test_batches_are_the_files_arrays(rgb):
+    module = official(rgb, batch_size=8, eval_batch_size=6)
+    arrays = np.load(rgb)
+    assert module.image_shape == (3, 28, 28)
+    for batch in module.train_dataloader():
+        assert batch["image"].dtype == torch.uint8
+        assert batch["image"].shape == (8, 3, 28, 28)
+        index = batch["index"].numpy()
+        np.testing.assert_array_equal(batch["image"].movedim(1, -1).numpy(), arrays["train_images"][index])
+        np.testing.assert_array_equal(batch["label"].numpy(), arrays["train_labels"][index])
+    for split in ("val", "test"):
+        loader = module.eval_dataloader(split)
+        assert whole(loader).tolist() == list(range(SAMPLES[split]))
+        np.testing.assert_array_equal(whole(loader, "label").numpy(), arrays[f"{split}_labels"])
+
+
+def test_volumes_get_a_channel_axis(phantom_root):
+    module = PhantomDataModule(samples=SAMPLES, root=str(phantom_root), batch_size=4)
+    module.setup()
+    assert next(iter(module.train_dataloader()))["image"].shape == (4, 1, 28, 28, 28)
+
+
+def test_normalisation_has_zero_mean_and_unit_variance_over_train(rgb):
+    module = official(rgb, batch_size=40)
+    images = module.prepare(next(iter(module.train_dataloader())))["image"]
+    torch.testing.assert_close(images.mean(dim=(0, 2, 3)), torch.zeros(3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(images.std(dim=(0, 2, 3)), torch.ones(3), atol=1e-3, rtol=0)
+
+
+def test_statistics_travel_with_the_checkpoint(rgb):
+    module, other = official(rgb), MedMNISTDataModule("bloodmnist", root=str(rgb.parent), verify=False)
+    state = module.state_dict()
+    state["mean"] = [0.1, 0.2, 0.3]
+    other.load_state_dict(state)
+    other.setup()
+    assert other.mean.tolist() == pytest.approx([0.1, 0.2, 0.3])
+
+
+def test_only_training_batches_are_augmented(rgb):
+    module = official(rgb, augment=Augment(), batch_size=8)
+    batch = next(iter(module.train_dataloader()))
+    plain, augmented = module.prepare(batch)["image"], module.prepare(batch, training=True)["image"]
+    assert not torch.allclose(plain, augmented)
+    torch.testing.assert_close(module.prepare(batch, training=True)["image"], augmented, rtol=0, atol=0)
+    torch.testing.assert_close(plain, module.normalise(batch["image"].float() / 255))
+
+
+def test_train_fraction(rgb):
+    module = official(rgb, train_fraction=0.6, batch_size=4)
+    assert len(module.train_labels) == 24  # 3 of the 5 samples of each class
+    assert set(whole(module.train_dataloader()).tolist()) <= set(module.train_indices.tolist())
+    assert len(whole(module.val_dataloader())) == SAMPLES["val"]
+
+
+def test_balance_sampler(phantom_root, tmp_path):
+    arrays = phantom.generate(spatial_dims=2, samples={"train": 120, "val": 10, "test": 10}, problem="binary")
+    keep = np.concatenate(
+        [np.flatnonzero(arrays["train_labels"][:, 0] == 0), np.flatnonzero(arrays["train_labels"][:, 0] == 1)[:6]]
+    )
+    arrays |= {"train_images": arrays["train_images"][keep], "train_labels": arrays["train_labels"][keep]}
+    arrays = {key: value for key, value in arrays.items() if "masks" not in key}
+    np.savez(tmp_path / "rare.npz", **arrays)
+    rates = {}
+    for balance in ("none", "sampler"):
+        module = NpzDataModule(str(tmp_path / "rare.npz"), problem="binary", balance=balance, batch_size=60)
+        module.setup()
+        loader = module.train_dataloader()
+        labels = []
+        for epoch in range(8):
+            loader.sampler.set_epoch(epoch)
+            labels.append(whole(loader, "label"))
+        rates[balance] = torch.cat(labels).float().mean().item()
+    assert rates["none"] < 0.15
+    assert 0.4 < rates["sampler"] < 0.6
+
+
+def test_workers_load_the_same_batches(rgb):
+    alone, helped = official(rgb, batch_size=8), official(rgb, batch_size=8, num_workers=1)
+    for a, b in zip(alone.train_dataloader(), helped.train_dataloader(), strict=True):
+        assert torch.equal(a["image"], b["image"])
+        assert torch.equal(a["draw"], b["draw"])
+
+
+@pytest.mark.parametrize(
+    ("symmetry", "flips", "rotation"), [("upright", (), 15), ("mirrored", (1,), 15), ("free", (0, 1), 180)]
+)
+def test_own_file_says_what_it_is(rgb, symmetry, flips, rotation):
+    module = NpzDataModule(str(rgb), problem="multiclass", symmetry=symmetry)
+    module.setup()
+    assert (module.info.spatial_dims, module.info.channels, len(module.info.labels)) == (2, 3, 8)
+    assert (module.info.symmetry.flips, module.info.symmetry.rotation) == (flips, rotation)
+
+
+def test_phantom_is_made_once_and_depends_on_its_recipe(tmp_path):
+    options = {"samples": {"train": 8, "val": 4, "test": 4}, "root": str(tmp_path), "spatial_dims": 2}
+    PhantomDataModule(**options).setup()
+    (path,) = tmp_path.glob("*.npz")
+    made = path.stat().st_mtime_ns
+    PhantomDataModule(**options, seed=5).setup()
+    assert path.stat().st_mtime_ns == made
+    PhantomDataModule(**options, phantom_seed=1).setup()
+    assert len(list(tmp_path.glob("*.npz"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"balance": "weight"}, "data.balance"), ({"train_fraction": 0.0}, "data.train_fraction")],
+)
+def test_impossible_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        PhantomDataModule(**options)
+
+
+def test_size_that_does_not_exist():
+    with pytest.raises(ValueError, match=r"no size 224.*28, 64"):
+        MedMNISTDataModule("vesselmnist3d", size=224)

@@ -1,0 +1,139 @@
+import os
+import subprocess
+import sys
+
+import pytest
+from omegaconf import DictConfig, ListConfig
+
+from scale import config
+from scale.data import catalog
+
+
+def problems(*overrides, **options):
+    with pytest.raises(config.ConfigError) as error:
+        config.compose(list(overrides), **options)
+    return error.value.problems
+
+
+@pytest.mark.parametrize(
+    "group", ["model", "trainer", "hardware", "optimizer", "scheduler", "augment", "logger", "debug"]
+)
+def test_every_option_of_every_group_composes(group):
+    names = config.options(group)
+    assert names
+    for name in names:
+        config.compose([f"{group}={name}"])
+
+
+def test_every_data_set_composes():
+    assert set(catalog.FLAGS) | {"phantom2d", "phantom3d", "npz"} == set(config.options("data"))
+    for flag in catalog.FLAGS:
+        assert config.compose([f"data={flag}"]).data.flag == flag
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("hardware=amp", ("trainer", "precision", "bf16-mixed")),
+        ("hardware=amp_fp16", ("trainer", "precision", "16-mixed")),
+        ("hardware=deterministic", ("trainer", "deterministic", True)),
+        ("trainer=gpu", ("trainer", "accelerator", "gpu")),
+        ("trainer=ddp", ("trainer", "strategy", "ddp")),
+        ("trainer=ddp_cpu", ("trainer", "devices", 2)),
+        ("hardware=compile", ("task", "compile", True)),
+        ("data.size=64", ("data", "size", 64)),
+    ],
+)
+def test_an_option_means_what_it_says(override, expected):
+    group, key, value = expected
+    assert config.compose([override, "data=vesselmnist3d"])[group][key] == value
+
+
+def test_one_report_names_everything_that_is_wrong():
+    found = problems(
+        "data=bloodmist", "seed=abc", "modle=scale", "trainer.max_epochs=3.5", "optimizer.lrr=1", "model=scale"
+    )
+    text = "\n".join(found)
+    assert len(found) == 5
+    for part in [
+        "did you mean 'bloodmnist'",
+        "'abc'",
+        "did you mean 'model'",
+        "Optional[int]",
+        "did you mean 'optimizer.lr'",
+    ]:
+        assert part in text
+
+
+def test_size_that_does_not_exist():
+    assert "vesselmnist3d has no size 224" in problems("data=vesselmnist3d", "data.size=224")[0]
+
+
+def test_missing_values_of_an_own_file():
+    found = problems("data=npz")
+    assert any("data.path must be given" in p for p in found)
+    assert any("data.problem must be given" in p for p in found)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("data:\n  sizee: 28\n", "data.sizee"),
+        ("seeed: 3\n", "seeed"),
+        ("budget:\n  sampels: 3\n", "sampels"),
+        ("defaults:\n  - override /data: bloodmist\n", "bloodmist"),
+        ("trainer:\n  max_epochs: many\n", "trainer.max_epochs='many'"),
+    ],
+)
+def test_mistakes_inside_an_experiment_file(tmp_path, content, message):
+    folder = tmp_path / "experiment"
+    folder.mkdir()
+    (folder / "mine.yaml").write_text("# @package _global_\n" + content)
+    assert message in "\n".join(problems("experiment=mine", config_dir=str(tmp_path)))
+
+
+def test_an_experiment_file_of_ones_own(tmp_path):
+    folder = tmp_path / "experiment"
+    folder.mkdir()
+    (folder / "mine.yaml").write_text("# @package _global_\nseed: 7\n")
+    assert config.compose(["experiment=mine"], config_dir=str(tmp_path)).seed == 7
+
+
+def test_seed_zero_is_a_seed():
+    assert config.compose(["seed=0"]).seed == 0
+
+
+def test_instantiate_gives_plain_values():
+    built = config.instantiate({"_target_": "builtins.dict", "a": [1, 2], "b": {"c": 3}}, d=DictConfig({"e": 1}))
+    assert type(built["a"]) is list
+    assert not isinstance(built["b"], DictConfig | ListConfig)
+
+
+COMMANDS = {
+    "help": (["--help"], 0, "Groups"),
+    "misspelt data set": (["data=bloodmist"], 2, "did you mean 'bloodmnist'"),
+    "misspelt key": (["data.sizee=28"], 2, "did you mean 'data.size'"),
+    "misspelt in a sweep": (["-m", "data=breastmnist,bloodmist"], 2, "did you mean 'bloodmnist'"),
+    "evaluate": (["--help"], 0, "metrics.json"),
+}
+
+
+@pytest.mark.parametrize("case", COMMANDS)
+def test_the_command_line_answers_without_torch(case, tmp_path):
+    arguments, status, text = COMMANDS[case]
+    module = "scale.evaluate" if case == "evaluate" else "scale.train"
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = ['x', *{arguments!r}]\n"
+        "try:\n"
+        f"    runpy.run_module('{module}', run_name='__main__')\n"
+        "finally:\n"
+        "    print('TORCH' if 'torch' in sys.modules else 'LIGHT')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=False, capture_output=True, text=True, cwd=tmp_path, env=os.environ
+    )
+    assert done.returncode == status, done.stderr
+    assert text in done.stdout + done.stderr
+    assert "LIGHT" in done.stdout
+    assert not list(tmp_path.iterdir())  # nothing was started, nothing was written
