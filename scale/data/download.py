@@ -15,7 +15,7 @@ from scale.data.files import exclusive, is_disk_full, md5_of
 ANSWER = 12.0  # for the first answer
 STALL = 9.0  # between two pieces of the file
 AGAIN = 5.0  # for the answer after the transfer stalled
-_CHUNK = 64 << 10  # bytes
+_CHUNK = 16 << 10  # bytes; an incomplete one is lost when the transfer breaks
 _NETWORK = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError, TimeoutError)
 T = TypeVar("T")
 

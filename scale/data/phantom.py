@@ -219,6 +219,6 @@ def _free_place(lesions: list[Thing], depth: float, radius: float, generator: np
         gap = min(gaps, default=np.inf)
         if gap > room:
             best, room = place, gap
-        if room > 0.02:
+        if room > 0.05:
             break
     return best
