@@ -5,11 +5,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from scale.config import compose
     from scale.runs import Run, load_run
-    from scale.train import train
 
-__all__ = ["Run", "compose", "load_run", "train"]
+__all__ = ["Run", "compose", "load_run"]
 
-_HOME = {"Run": "scale.runs", "load_run": "scale.runs", "compose": "scale.config", "train": "scale.train"}
+_HOME = {"Run": "scale.runs", "load_run": "scale.runs", "compose": "scale.config"}
 
 
 def __getattr__(name: str) -> Any:

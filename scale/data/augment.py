@@ -14,7 +14,8 @@ class Augment:
 
     Flips, quarter turns, rotation, scaling and shift are composed into one affine matrix per sample and applied with
     one interpolation. Only changes that the data set's `Symmetry` allows are drawn, so one configuration serves all
-    data sets. Every sample draws its own parameters from a CPU generator, so that a batch is augmented alike on every device.
+    data sets. Every sample draws its own parameters from a CPU generator, so that a batch is augmented alike on every
+    device.
 
     Args:
         flips: mirror along the axes that the symmetry allows, each with probability 1/2.

@@ -1,0 +1,148 @@
+import math
+
+import lightning as L
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from scale.callbacks import history
+from scale.callbacks.averaging import AveragedWeights
+from scale.callbacks.checkpoint import BestAndLast
+from scale.callbacks.console import Console, _clock
+from scale.callbacks.history import History
+
+
+class Scripted(L.LightningModule):
+    """Adds 1 to its weight in each step and reports the scores it was given."""
+
+    def __init__(self, scores):
+        super().__init__()
+        self.weight, self.scores, self.seen = torch.nn.Parameter(torch.zeros(2, 2)), scores, []
+
+    def training_step(self, batch, batch_idx):
+        loss = -self.weight.mean() * self.weight.numel()
+        self.log("train/loss", 0.5, on_step=False, on_epoch=True, batch_size=1)
+        return loss
+
+    def validation_step(self, batch, batch_idx):
+        self.seen.append(self.weight.mean().item())
+        auc, loss = self.scores[min(self.current_epoch, len(self.scores) - 1)]
+        self.log_dict({"val/auc": auc, "val/loss": loss, "val/acc": 0.5, "lr": 1.0}, batch_size=1)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=1.0)
+
+
+def fit(folder, scores, callbacks, steps=3, **options):
+    loader = DataLoader(torch.zeros(steps, 1))
+    trainer = L.Trainer(
+        max_epochs=len(scores),
+        default_root_dir=folder,
+        callbacks=callbacks,
+        logger=False,
+        accelerator="cpu",
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        **options,
+    )
+    module = Scripted(scores)
+    trainer.fit(module, loader, DataLoader(torch.zeros(1, 1)))
+    return module, trainer
+
+
+@pytest.mark.parametrize(
+    ("scores", "best"),
+    [
+        ([(0.5, 1.0), (0.9, 1.0), (0.7, 0.1)], 1),
+        ([(0.9, 0.9), (0.9, 0.5), (0.9, 0.7)], 1),  # of equals the one with the lowest loss
+        ([(math.nan, 0.5), (0.4, 0.9)], 1),
+        ([(math.nan, 0.5), (math.nan, 0.4)], 1),
+    ],
+)
+def test_best_epoch_and_last_epoch_are_kept(tmp_path, scores, best):
+    fit(tmp_path, scores, [BestAndLast()])
+    folder = tmp_path / "checkpoints"
+    states = {name: torch.load(folder / f"{name}.ckpt", weights_only=True) for name in ("best", "last")}
+    assert states["best"]["epoch"] == best
+    assert states["last"]["epoch"] == len(scores) - 1
+    assert states["best"]["state_dict"]["weight"].mean() == 3 * (best + 1)
+    assert sorted(p.name for p in folder.iterdir()) == ["best.ckpt", "last.ckpt"]
+
+
+def test_a_failed_write_leaves_the_checkpoint_before(tmp_path, monkeypatch):
+    def broken(self, path, *_, **__):
+        if self.current_epoch == 1:
+            path.write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+        return save(self, path)
+
+    save = L.Trainer.save_checkpoint
+    monkeypatch.setattr(L.Trainer, "save_checkpoint", broken)
+    with pytest.raises(OSError, match="No space"):
+        fit(tmp_path, [(0.5, 1.0), (0.6, 1.0)], [BestAndLast()])
+    for name in ("best", "last"):
+        assert torch.load(tmp_path / "checkpoints" / f"{name}.ckpt", weights_only=True)["epoch"] == 0
+
+
+def test_history_has_a_row_an_epoch(tmp_path):
+    fit(tmp_path, [(0.5, 1.0), (0.25, 2.0)], [History()])
+    rows = history.read(tmp_path / "history.csv")
+    assert [row["val/auc"] for row in rows] == [0.5, 0.25]
+    assert [row["val/loss"] for row in rows] == [1.0, 2.0]
+    assert [row["step"] for row in rows] == [3, 6]
+    assert all(row["train/loss"] == 0.5 and row["seconds"] >= 0 for row in rows)
+
+
+def test_history_goes_on_behind_an_earlier_part():
+    first, second = History(), History()
+    first.rows.append({"epoch": 0.0})
+    second.load_state_dict(first.state_dict())
+    assert second.rows == [{"epoch": 0.0}]
+
+
+def slow_average(values, decay):
+    average = None
+    for count, value in enumerate(values):
+        share = min(decay, (1 + count) / (10 + count))
+        average = value if average is None else share * average + (1 - share) * value
+    return average
+
+
+def test_validation_and_the_end_see_the_average(tmp_path):
+    module, trainer = fit(tmp_path, [(0.5, 1.0)] * 3, [AveragedWeights(decay=0.6), BestAndLast()])
+    # The average begins at the first step's weights; each step adds 1.
+    expected = [slow_average(range(1, 3 * epoch + 1), 0.6) for epoch in (1, 2, 3)]
+    assert module.seen == pytest.approx(expected, rel=1e-5)
+    assert module.weight.mean().item() == pytest.approx(expected[-1], rel=1e-5)
+    last = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["state_dict"]["weight"].mean().item() == pytest.approx(expected[-1], rel=1e-5)
+    assert last["current_model_state"]["weight"].mean().item() == 9
+    with torch.no_grad():
+        module.weight.fill_(5.0)
+    trainer.validate(module, DataLoader(torch.zeros(1, 1)), verbose=False)
+    assert module.seen[-1] == 5.0  # what was loaded afterwards is what is evaluated
+
+
+def test_decay_must_be_a_share():
+    with pytest.raises(ValueError, match="decay=1.5"):
+        AveragedWeights(decay=1.5)
+
+
+def test_a_log_gets_one_line_an_epoch(tmp_path, caplog):
+    caplog.set_level("INFO", logger="scale")
+    fit(tmp_path, [(0.5, 1.0), (0.25, 2.0)], [Console(bar=False)])
+    lines = [record.message for record in caplog.records if record.name == "scale"]
+    assert len(lines) == 2
+    assert lines[1].startswith("epoch   2/2  loss 0.5000  val loss 2.0000  val AUC 0.2500  val ACC 0.5000  0:00 left")
+
+
+def test_a_terminal_gets_a_bar(tmp_path, capsys):
+    fit(tmp_path, [(0.5, 1.0), (0.25, 2.0)], [Console(bar=True)])
+    shown = capsys.readouterr().out
+    for part in ("6/6", "loss=0.5000", "val AUC=0.2500", "epoch=2/2"):
+        assert part in shown
+
+
+def test_clock():
+    assert [_clock(s) for s in (0, 61, 3723)] == ["0:00", "1:01", "1:02:03"]

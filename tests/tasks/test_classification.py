@@ -1,0 +1,88 @@
+import functools
+
+import pytest
+import torch
+from torch import nn
+
+from scale.tasks import schedules
+from scale.tasks.classification import ClassificationTask
+from scale.tasks.problem import Problem
+
+BINARY = Problem("binary", 2)
+
+
+class Net(nn.Module):
+    """Linear, with one auxiliary head; batch norm so that parameters of one dimension exist."""
+
+    def __init__(self):
+        super().__init__()
+        self.main, self.side, self.norm = nn.Linear(4, 2), nn.Linear(4, 2), nn.BatchNorm1d(4)
+
+    def forward(self, x):
+        return self.main(self.norm(x))
+
+    def forward_auxiliary(self, x):
+        return self(x), {"side": self.side(self.norm(x))}
+
+
+def task(net=None, **options):
+    made = ClassificationTask(net or Net(), problem=BINARY, **options)
+    made.log = lambda *_, **__: None
+    return made
+
+
+def batch(count=8):
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "image": torch.randn(count, 4, generator=generator),
+        "label": torch.arange(count)[:, None] % 2,
+        "index": torch.arange(count),
+    }
+
+
+def test_loss_is_main_plus_weighted_auxiliary():
+    given, net = batch(), Net()
+    plain = task(net, auxiliary_weight=0.0).training_step(given, 0)
+    both = task(net, auxiliary_weight=0.5).training_step(given, 0)
+    logits, side = net.forward_auxiliary(given["image"])
+    torch.testing.assert_close(plain, BINARY.loss(logits, given["label"]))
+    torch.testing.assert_close(both, plain + 0.5 * BINARY.loss(side["side"], given["label"]))
+
+
+def test_label_smoothing_and_class_weights_change_the_loss():
+    given, net = batch(), Net()
+    plain = task(net).training_step(given, 0)
+    assert task(net, label_smoothing=0.2).training_step(given, 0) != plain
+    assert task(net, class_weights=torch.tensor([1.0, 9.0])).training_step(given, 0) != plain
+
+
+def test_a_loss_that_is_not_finite_names_step_and_batch():
+    given = batch()
+    given["image"][3] = float("nan")
+    with pytest.raises(FloatingPointError, match=r"nan at step 0 \(epoch 0, batch 5, samples \[0, 1, 2"):
+        task().training_step(given, 5)
+
+
+def test_weight_decay_spares_norms_and_biases():
+    made = task(
+        optimizer=functools.partial(torch.optim.AdamW, lr=1e-3, weight_decay=0.1),
+        scheduler=functools.partial(schedules.constant),
+    )
+    made._trainer = type("T", (), {"estimated_stepping_batches": 10})()
+    decayed, spared = made.configure_optimizers()["optimizer"].param_groups
+    assert decayed["weight_decay"] == 0.1
+    assert {p.ndim for p in decayed["params"]} == {2}
+    assert spared["weight_decay"] == 0.0
+    assert {p.ndim for p in spared["params"]} == {1}
+    assert len(decayed["params"]) + len(spared["params"]) == len(list(made.parameters()))
+
+
+def test_a_task_that_only_predicts_says_so():
+    with pytest.raises(ValueError, match="can predict, but not train"):
+        task().configure_optimizers()
+
+
+@pytest.mark.parametrize("wrong", [{"label_smoothing": 1.0}, {"auxiliary_weight": -1.0}])
+def test_impossible_values(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        task(**wrong)

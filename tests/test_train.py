@@ -1,0 +1,256 @@
+"""The main job from end to end, in this process."""
+
+import json
+import logging
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+import scale
+from scale import runs
+from scale.data import catalog, phantom
+from scale.evaluate import evaluate_run, predict, score_file
+from scale.train import train
+
+RECORD = {
+    *("config.yaml", "overrides.yaml", "environment.json", "history.csv", "metrics.json", "train.log"),
+    *("predictions/val.npz", "predictions/test.npz", "checkpoints/best.ckpt", "checkpoints/last.ckpt"),
+    *(f"figures/{name}.png" for name in ("history", "test_roc", "test_confusion", "test_reliability")),
+}
+FAST = ["trainer=fast_dev_run", "model=scale_tiny", "logger=none"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, phantom_root):
+    """A short run of a small phantom, with its folder and the lines it logged."""
+    folder = tmp_path_factory.mktemp("runs") / "first"
+    return folder, train(scale.compose(_small(phantom_root)), folder, overrides=["seed=0"])
+
+
+def _small(root, *more):
+    return [
+        "data=phantom2d",
+        f"data.root={root}",
+        "data.samples={train: 48, val: 24, test: 32}",
+        "data.batch_size=16",
+        "model=scale_tiny",
+        "budget.min_epochs=2",
+        "budget.max_epochs=2",
+        *more,
+    ]
+
+
+def test_run_folder_holds_the_whole_record(finished):
+    folder, metrics = finished
+    files = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+    assert files >= RECORD
+    assert {p.name.split("_")[1] for p in (folder / "predictions").glob("*.csv")} == {"val", "test"}
+    assert json.loads((folder / "metrics.json").read_text()) == json.loads(json.dumps(metrics))
+    assert (metrics["flag"], metrics["size"], metrics["seed"], metrics["problem"]) == ("phantom2d", 28, 0, "binary")
+    assert metrics["samples"] == {"train": 48, "val": 24, "test": 32}
+    assert metrics["epochs"] == 2
+    assert metrics["steps"] == 6
+    assert metrics["best_epoch"] in (0, 1)
+    assert metrics["model"]["parameters"] > 1000
+    assert metrics["model"]["macs"] > 1e5
+    assert set(metrics["seconds"]) == {"prepare", "fit", "evaluate"}
+    assert OmegaConf.load(folder / "overrides.yaml") == ["seed=0"]
+    environment = json.loads((folder / "environment.json").read_text())
+    assert environment["packages"]["torch"] == torch.__version__.split("+")[0]
+    assert len((folder / "history.csv").read_text().splitlines()) == 3
+
+
+def test_scores_are_those_of_the_saved_predictions_and_of_the_official_file(finished):
+    from medmnist.evaluator import getACC, getAUC
+
+    folder, metrics = finished
+    for split in ("val", "test"):
+        arrays = runs.read_predictions(folder)[split]
+        assert arrays["index"].tolist() == list(range(metrics["samples"][split]))
+        assert metrics[split]["auc"] == pytest.approx(getAUC(arrays["labels"], arrays["probabilities"], "binary-class"))
+        assert metrics[split]["acc"] == pytest.approx(getACC(arrays["labels"], arrays["probabilities"], "binary-class"))
+        (path,) = (folder / "predictions").glob(f"phantom2d_{split}_*.csv")
+        written = np.loadtxt(path, delimiter=",")
+        np.testing.assert_allclose(written[:, 1:], arrays["probabilities"], rtol=1e-12)
+        assert f"[AUC]{metrics[split]['auc']:.3f}_[ACC]{metrics[split]['acc']:.3f}@" in path.name
+
+
+def test_checkpoints_load_with_plain_containers_only(finished):
+    state = torch.load(finished[0] / "checkpoints" / "best.ckpt", weights_only=True)
+    assert state["epoch"] == finished[1]["best_epoch"]
+
+
+def test_the_run_reads_back_and_recomputes(finished):
+    folder, metrics = finished
+    run = scale.load_run(folder)
+    assert run.metrics == json.loads(json.dumps(metrics))
+    assert not run.model.training
+    run.datamodule.setup()
+    again = predict(run, "test")
+    np.testing.assert_allclose(again["logits"], run.predictions["test"]["logits"], atol=1e-5)
+    assert evaluate_run(folder)["difference"] <= 1e-6
+
+
+def test_evaluation_notices_other_weights(finished, tmp_path):
+    import shutil
+
+    shutil.copytree(finished[0], tmp_path / "copy")
+    path = tmp_path / "copy" / "checkpoints" / "best.ckpt"
+    state = torch.load(path, weights_only=True)
+    state["state_dict"] = {k: v + 0.5 if v.is_floating_point() else v for k, v in state["state_dict"].items()}
+    torch.save(state, path)
+    assert evaluate_run(tmp_path / "copy")["difference"] > 1e-3
+
+
+def test_one_seed_gives_one_result_and_another_seed_another(finished, tmp_path, phantom_root):
+    same = train(scale.compose(_small(phantom_root)), tmp_path / "same")
+    other = train(scale.compose(_small(phantom_root, "seed=1")), tmp_path / "other")
+    for split in ("val", "test"):
+        assert same[split] == finished[1][split]
+        assert other[split] != finished[1][split]
+    a, b = (runs.read_predictions(f)["test"]["logits"] for f in (finished[0], tmp_path / "same"))
+    np.testing.assert_array_equal(a, b)
+
+
+def test_a_finished_run_is_not_overwritten(finished, phantom_root):
+    folder, _ = finished
+    before = {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+    with pytest.raises(FileExistsError, match=r"holds a finished run.*hydra.run.dir"):
+        train(scale.compose(_small(phantom_root)), folder)
+    assert {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()} == before
+
+
+def test_an_unfinished_run_is_not_overwritten(tmp_path, phantom_root):
+    (tmp_path / "config.yaml").write_text("seed: 3\n")
+    with pytest.raises(FileExistsError, match="has not finished"):
+        train(scale.compose(_small(phantom_root)), tmp_path)
+    assert (tmp_path / "config.yaml").read_text() == "seed: 3\n"
+    with pytest.raises(FileNotFoundError, match="has not finished"):
+        scale.load_run(tmp_path)
+
+
+def test_a_folder_that_is_no_run(tmp_path):
+    with pytest.raises(FileNotFoundError, match="not a run folder"):
+        scale.load_run(tmp_path)
+
+
+def test_a_folder_that_cannot_be_written(tmp_path, phantom_root):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"hydra.run.dir"):
+        train(scale.compose(_small(phantom_root)), tmp_path / "file" / "run")
+
+
+def test_nan_loss_stops_and_keeps_the_last_good_checkpoint(tmp_path, phantom_root, monkeypatch):
+    from scale.tasks.problem import Problem
+
+    loss, calls = Problem.loss, []
+
+    def spoiled(self, logits, labels, **options):
+        calls.append(None)
+        value = loss(self, logits, labels, **options)
+        return value * float("nan") if len(calls) > 12 else value
+
+    monkeypatch.setattr(Problem, "loss", spoiled)
+    with pytest.raises(FloatingPointError, match="nan at step [0-9]+ .epoch 1, batch"):
+        train(scale.compose(_small(phantom_root)), tmp_path / "run")
+    assert torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 0
+    assert not (tmp_path / "run" / "metrics.json").exists()
+    assert "FloatingPointError" in (tmp_path / "run" / "train.log").read_text()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there(tmp_path):
+    with pytest.raises(ValueError, match=r"no CUDA device.*trainer=cpu"):
+        train(scale.compose(["trainer=gpu"]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_and_budget_reach_the_training(tmp_path, phantom_root):
+    config = scale.compose(_small(phantom_root, "budget.samples=96", "budget.max_epochs=9", "budget.min_epochs=1"))
+    assert train(config, tmp_path / "run")["epochs"] == 2
+    config = scale.compose(_small(phantom_root, "trainer.max_epochs=1", "data.balance=weights"))
+    assert train(config, tmp_path / "other")["epochs"] == 1
+
+
+@pytest.mark.parametrize("hardware", ["amp", "deterministic"])
+def test_hardware_options_train(hardware, tmp_path, phantom_root):
+    config = scale.compose(_small(phantom_root, f"hardware={hardware}", "trainer=fast_dev_run"))
+    expected = {"amp": "bf16-mixed", "deterministic": "32-true"}[hardware]
+    assert train(config, tmp_path / "run")["precision"] == expected
+    torch.use_deterministic_algorithms(False)
+
+
+def test_every_line_stands_once_on_the_console_and_in_the_log(tmp_path, phantom_root, capsys):
+    train(scale.compose(_small(phantom_root)), tmp_path / "run")
+    shown = capsys.readouterr().out.splitlines()
+    logged = (tmp_path / "run" / "train.log").read_text().splitlines()
+    for start in ("2D phantom", "ScaleNet: ", "epoch   1/2", "epoch   2/2", "run folder: "):
+        assert sum(line.startswith(start) for line in shown) == 1, shown
+        assert sum(start in line for line in logged) == 1
+    assert len([line for line in shown if not line.startswith("warning")]) == 8
+    assert logging.getLogger().level != logging.DEBUG
+
+
+@pytest.mark.parametrize("size", [28, 64])
+@pytest.mark.parametrize("flag", catalog.FLAGS)
+def test_every_data_set_runs(flag, size, tmp_path):
+    info = catalog.get(flag)
+    small = {"train": 32, "val": 16, "test": 16}
+    phantom.write(
+        tmp_path / info.file_name(size),
+        spatial_dims=info.spatial_dims,
+        problem=info.problem,
+        num_classes=len(info.labels),
+        size=size,
+        channels=info.channels,
+        samples={split: max(n, 2 * len(info.labels)) for split, n in small.items()},
+    )
+    options = [f"data={flag}", f"data.size={size}", f"data.root={tmp_path}", "data.verify=false", "data.batch_size=8"]
+    metrics = train(scale.compose([*options, *FAST]), tmp_path / "run")
+    assert (metrics["flag"], metrics["size"], metrics["problem"]) == (flag, size, info.problem)
+    assert metrics["fast_dev_run"]
+    assert np.isfinite(metrics["test"]["acc"])
+    assert scale.load_run(tmp_path / "run").metrics["num_classes"] == len(info.labels)
+
+
+def test_official_files_are_read_by_the_official_evaluator(tmp_path, monkeypatch):
+    """A whole tiny run on a generated file under an official name."""
+    import medmnist.evaluator
+
+    phantom.write(
+        tmp_path / "bloodmnist.npz",
+        spatial_dims=2,
+        problem="multiclass",
+        num_classes=8,
+        channels=3,
+        samples={"train": 32, "val": 16, "test": 24},
+    )
+    data = ["data=bloodmnist", f"data.root={tmp_path}", "data.verify=false", "data.batch_size=16"]
+    config = scale.compose([*data, "model=scale_tiny", "trainer.max_epochs=1", "logger=none"])
+    metrics = train(config, tmp_path / "run")
+    defaults = medmnist.evaluator.Evaluator.__init__.__defaults__
+    monkeypatch.setattr(medmnist.evaluator.Evaluator.__init__, "__defaults__", (*defaults[:-1], str(tmp_path)))
+    for split in ("val", "test"):
+        (path,) = (tmp_path / "run" / "predictions").glob(f"bloodmnist_{split}_*.csv")
+        before = path.name
+        official = medmnist.evaluator.Evaluator.parse_and_evaluate(str(path))
+        assert official.AUC == pytest.approx(metrics[split]["auc"], abs=1e-6)
+        assert official.ACC == pytest.approx(metrics[split]["acc"], abs=1e-6)
+        assert before == path.name
+        found = score_file(path, data={"root": str(tmp_path), "verify": False})
+        assert found["auc"] == pytest.approx(metrics[split]["auc"], abs=1e-9)
+
+
+def test_commands_end_with_one_line_on_user_errors(tmp_path):
+    arguments = ["data=vesselmnist3d", f"data.root={tmp_path}", "data.download=false", "hydra.run.dir=run"]
+    done = subprocess.run(
+        [sys.executable, "-m", "scale.train", *arguments], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("scale: ")
+    assert "vesselmnist3d.npz" in done.stderr
