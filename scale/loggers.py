@@ -23,10 +23,16 @@ def build_loggers(config: DictConfig, folder: Path) -> list[Logger]:
     """The configured loggers, each writing into the run folder, with the resolved configuration logged."""
     loggers: list[Logger] = []
     for node in (config.logger or {}).values():
-        settings = dict(plain(node))
+        settings: dict[str, Any] = dict(plain(node))
+        supplied: dict[str, Any] = {"save_dir": str(folder)}
         if settings["_target_"].endswith("WandbLogger"):
+            import wandb
+
             settings = _unattended(settings)
-        loggers.append(instantiate(settings, save_dir=str(folder)))
+            # Not Lightning's `offline`, which sets WANDB_MODE for everything that follows in this process.
+            mode = {"mode": "offline"} if settings.pop("offline", False) else {}
+            supplied["settings"] = wandb.Settings(silent=True, init_timeout=30, **mode)
+        loggers.append(instantiate(settings, **supplied))
     return loggers
 
 
@@ -49,7 +55,8 @@ def log_results(
             logger.experiment.summary.update(dict(results))
             logger.experiment.log({f"figures/{name}": wandb.Image(figure) for name, figure in figures.items()})
             continue
-        logger.log_metrics(dict(results), step=step)
+        tested = {name: value for name, value in results.items() if name.startswith("test/")}  # val has its curves
+        logger.log_metrics(tested, step=step)
         if isinstance(logger, TensorBoardLogger):
             for name, figure in figures.items():
                 logger.experiment.add_figure(f"figures/{name}", figure, global_step=step, close=False)
@@ -67,8 +74,6 @@ def close_loggers(loggers: list[Logger], *, failed: bool) -> None:
 
 def _unattended(settings: dict[str, Any]) -> dict[str, Any]:
     """Never ask for a key and never wait for a network: go offline instead, and say so."""
-    import wandb
-
     reason = None
     mode = os.environ.get("WANDB_MODE")
     if not settings.get("offline") and mode not in ("offline", "disabled", "dryrun"):
@@ -77,10 +82,10 @@ def _unattended(settings: dict[str, Any]) -> dict[str, Any]:
     if settings.get("offline") or reason:
         if settings.get("log_model"):
             log.warning("W&B: logger.wandb.log_model needs a connection and is left out")
-        settings |= {"offline": True, "log_model": False}
+        settings = settings | {"offline": True, "log_model": False}
     if reason:
         log.warning("W&B: %s, so this run is logged offline; `wandb sync` uploads it later", reason)
-    return settings | {"settings": wandb.Settings(silent=True, init_timeout=30)}
+    return settings
 
 
 def _unreachable(server: str) -> str | None:

@@ -73,6 +73,7 @@ def _train(config: DictConfig, folder: Path) -> dict[str, Any]:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # a batch is one indexing operation
     warnings.filterwarnings("ignore", message=".*fast_dev_run.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")  # curves are by epoch
     if config.threads:
         torch.set_num_threads(config.threads)
     L.seed_everything(config.seed, workers=True, verbose=False)
