@@ -30,8 +30,8 @@ def build_loggers(config: DictConfig, folder: Path) -> list[Logger]:
 
             settings = _unattended(settings)
             # Not Lightning's `offline`, which sets WANDB_MODE for everything that follows in this process.
-            mode = {"mode": "offline"} if settings.pop("offline", False) else {}
-            supplied["settings"] = wandb.Settings(silent=True, init_timeout=30, **mode)
+            mode: Any = "offline" if settings.pop("offline", False) else os.environ.get("WANDB_MODE", "online")
+            supplied["settings"] = wandb.Settings(silent=True, init_timeout=30, mode=mode)
         loggers.append(instantiate(settings, **supplied))
     return loggers
 

@@ -238,8 +238,8 @@ def test_official_files_are_read_by_the_official_evaluator(tmp_path, monkeypatch
         (path,) = (tmp_path / "run" / "predictions").glob(f"bloodmnist_{split}_*.csv")
         before = path.name
         official = medmnist.evaluator.Evaluator.parse_and_evaluate(str(path))
-        assert official.AUC == pytest.approx(metrics[split]["auc"], abs=1e-6)
-        assert official.ACC == pytest.approx(metrics[split]["acc"], abs=1e-6)
+        assert pytest.approx(metrics[split]["auc"], abs=1e-6) == official.AUC
+        assert pytest.approx(metrics[split]["acc"], abs=1e-6) == official.ACC
         assert before == path.name
         found = score_file(path, data={"root": str(tmp_path), "verify": False})
         assert found["auc"] == pytest.approx(metrics[split]["auc"], abs=1e-9)
