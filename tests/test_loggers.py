@@ -1,9 +1,11 @@
 """Each logger gets the configuration, the curves, the summary and the figures; read back from its own files."""
 
+import contextlib
 import csv
 import json
 import socket
 import struct
+import time
 
 import pytest
 
@@ -52,12 +54,19 @@ def leveldb_records(data, block=32768):
 
 def read_wandb(folder):
     """Configuration, history, summary and media of the one offline run below a folder, from its binary log."""
+    from google.protobuf.message import DecodeError
     from wandb.proto import wandb_internal_pb2
     (path,) = folder.glob("wandb/offline-run-*/run-*.wandb")
     config, history, summary, name = {}, [], {}, None
-    for data in leveldb_records(path.read_bytes()):
-        record = wandb_internal_pb2.Record()
-        record.ParseFromString(data)
+    for _ in range(100):  # W&B's own process may still be writing the last records
+        records = [wandb_internal_pb2.Record() for _ in leveldb_records(path.read_bytes())]
+        with contextlib.suppress(DecodeError):
+            for record, data in zip(records, leveldb_records(path.read_bytes()), strict=False):
+                record.ParseFromString(data)
+            if any(record.HasField("exit") for record in records):
+                break
+        time.sleep(0.1)
+    for record in records:
         for item in [*record.run.config.update, *record.config.update]:
             config[item.key or item.nested_key[0]] = json.loads(item.value_json)
         if record.HasField("run"):
