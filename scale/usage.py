@@ -33,6 +33,11 @@ usage: python -m scale.evaluate run=DIR | "predictions='FILE'" [data.root=DIR] [
                                                                     scores a file in the official format; data set, size
                                                                     and split come from its name
 """
+DESCRIBE = """\
+usage: python -m scale.describe [data=...] [model=...] [output=FILE.png]
+
+Prints the shapes on a sample's way through a SCALE network, its parameters and multiply-adds, and draws them.
+"""
 USER_ERRORS = (ValueError, OSError, FloatingPointError)  # shown as one line; anything else with its traceback
 
 

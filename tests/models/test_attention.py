@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from scale.models.attention import CrossAttention, ScaleAttention
-from scale.models.fusion import Calibration, Fusion
+from scale.models.fusion import Calibration, Fusion, pool
 from scale.models.layers import resample
 
 PYRAMID_2D = [(5, (8, 6)), (6, (4, 3)), (7, (2, 2))]
@@ -29,7 +29,9 @@ def test_scale_attention_is_the_weighted_sum_of_projected_levels(levels):
         part = layer.project.weight[:, start : start + x.shape[1]]
         slow = slow + weights[..., level, None] * (resample(x.movedim(1, -1), size) @ part.T)
         start += x.shape[1]
-    torch.testing.assert_close(mixed, layer.norm(slow).clamp(min=0), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        mixed, layer.norm(slow.flatten(0, -2)).reshape(slow.shape).clamp(min=0), atol=1e-5, rtol=1e-4
+    )
 
 
 def test_without_scale_attention_levels_are_averaged_and_nothing_is_weighed():
@@ -94,6 +96,12 @@ def test_calibration_takes_the_loudness_out_and_puts_the_temperature_in():
     torch.testing.assert_close(layer(x), y * torch.e)
 
 
+def test_pool_is_mean_and_maximum():
+    x = torch.randn(3, 5, 8)
+    torch.testing.assert_close(pool(x)[:, :8], x.mean(dim=1))
+    torch.testing.assert_close(pool(x)[:, 8:], x.max(dim=1).values)
+
+
 def tokens():
     return torch.randn(3, 5, 8), torch.randn(3, 4, 8), (torch.randn(5, 8), torch.randn(4, 8))
 
@@ -114,8 +122,8 @@ def test_gate_mixes_the_calibrated_streams():
     features, attention, gate = fusion(planar, volumetric, codes=None)
     assert attention == {}
     torch.testing.assert_close(gate.sum(dim=1), torch.ones(3))
-    first = fusion.calibrate_planar(planar.mean(dim=1))
-    second = fusion.calibrate_volumetric(volumetric.mean(dim=1))
+    first = fusion.calibrate_planar(pool(planar))
+    second = fusion.calibrate_volumetric(pool(volumetric))
     torch.testing.assert_close(features, gate[:, :1] * first + gate[:, 1:] * second)
     nn.init.constant_(fusion.gate.bias[:1], 50.0)
     torch.testing.assert_close(fusion(planar, volumetric, codes=None)[0], first)
@@ -124,7 +132,7 @@ def test_gate_mixes_the_calibrated_streams():
 def test_concat_keeps_both_and_has_no_gate():
     fusion, (planar, volumetric, _) = Fusion(8, mode="concat", heads=2, layers=1), tokens()
     features, attention, gate = fusion(planar, volumetric, codes=None)
-    assert features.shape == (3, fusion.num_features) == (3, 16)
+    assert features.shape == (3, fusion.num_features) == (3, 32)
     assert gate is None
     assert attention == {}
 

@@ -1,0 +1,37 @@
+import pytest
+import torch
+
+from scale import config, describe
+from scale.models.scale_net import ScaleNet
+
+
+@pytest.mark.parametrize(("dims", "streams"), [(2, "both"), (3, "both"), (3, "volumetric"), (2, "planar")])
+def test_flow_has_the_networks_own_shapes(dims, streams):
+    net = ScaleNet(spatial_dims=dims, in_channels=1, outputs=3, streams=streams)
+    flow = describe.trace(net, (1, *[28] * dims))
+    found = net.forward_intermediates(torch.zeros(1, 1, *[28] * dims))
+    assert flow.outputs == 3
+    assert flow.features == found.features.shape[1]
+    assert {name: places for name, (places, _) in flow.tokens.items()} == {
+        name: len(places) for name, places in found.positions.items()
+    }
+    assert all(len(levels) == 3 for levels in flow.pyramids.values())
+    assert not any(stream._forward_hooks for stream in net.streams.values())
+    assert "G multiply-adds" in describe.text(flow)
+    picture = describe.draw(flow, title="x")
+    assert len(picture.axes[0].patches) == 3 + 3 * len(flow.views)
+
+
+def test_the_command_prints_and_draws(monkeypatch, tmp_path, capsys):
+    path = tmp_path / "flow.png"
+    monkeypatch.setattr("sys.argv", ["describe", "data=pathmnist", "model=scale_tiny", f"output={path}"])
+    describe.main()
+    shown = capsys.readouterr().out
+    assert "3×28×28" in shown
+    assert path.stat().st_size > 10_000
+
+
+def test_own_files_are_not_in_the_catalog(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        describe._describe(config.compose(["data=npz", "data.path=x.npz", "data.problem=binary"]), None)
+    assert "data=<one of them>" in capsys.readouterr().err
