@@ -25,7 +25,7 @@ class ScaleAttention(nn.Module):
         self.levels = len(widths)
         self.score = nn.Linear(sum(widths), self.levels) if learned else None
         self.project = nn.Linear(sum(widths), dim, bias=False)
-        self.norm = nn.LayerNorm(dim)
+        self.norm = nn.BatchNorm1d(dim)
         self.relu = nn.ReLU()
 
     def forward(self, pyramid: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
@@ -47,7 +47,8 @@ class ScaleAttention(nn.Module):
             weights = self.score(torch.cat(aligned, dim=-1)).softmax(dim=-1)
             weighted = torch.cat([weights[..., i : i + 1] * x for i, x in enumerate(aligned)], dim=-1)
         # one map on the weighted levels side by side is the weighted sum of one map for each level
-        return self.relu(self.norm(self.project(weighted))), weights
+        mixed = self.project(weighted)
+        return self.relu(self.norm(mixed.flatten(0, -2)).reshape(mixed.shape)), weights
 
 
 class CrossAttention(nn.Module):

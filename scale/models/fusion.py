@@ -8,6 +8,14 @@ from torch import Tensor, nn
 from scale.models.attention import CrossAttention
 
 
+def pool(tokens: Tensor) -> Tensor:
+    """tokens: (B, N, dim); returns their mean and their maximum side by side (B, 2 * dim).
+
+    The mean says how much of something there is, the maximum whether there is any: a lesion may be a single token.
+    """
+    return torch.cat([tokens.mean(dim=1), tokens.amax(dim=1)], dim=1)
+
+
 class Calibration(nn.Module):
     """Makes the streams comparable before they are weighed against each other.
 
@@ -39,13 +47,13 @@ class Fusion(nn.Module):
 
     def __init__(self, dim: int, *, mode: str, heads: int, layers: int, drop_path: float = 0.0) -> None:
         super().__init__()
-        self.num_features = 2 * dim if mode == "concat" else dim
+        self.num_features = 4 * dim if mode == "concat" else 2 * dim
         count = layers if mode == "attention" else 0
         self.planar_reads, self.volumetric_reads = (
             nn.ModuleList(CrossAttention(dim, heads=heads, drop_path=drop_path) for _ in range(count)) for _ in range(2)
         )
-        self.calibrate_planar, self.calibrate_volumetric = Calibration(dim), Calibration(dim)
-        self.gate = None if mode == "concat" else nn.Linear(2 * dim, 2)
+        self.calibrate_planar, self.calibrate_volumetric = Calibration(2 * dim), Calibration(2 * dim)
+        self.gate = None if mode == "concat" else nn.Linear(4 * dim, 2)
 
     def forward(
         self, planar: Tensor, volumetric: Tensor, *, codes: tuple[Tensor, Tensor] | None, need_weights: bool = False
@@ -75,8 +83,8 @@ class Fusion(nn.Module):
             planar = new_planar
             if need_weights:
                 attention = {"planar": of_planar, "volumetric": of_volumetric}
-        first = self.calibrate_planar(planar.mean(dim=1))
-        second = self.calibrate_volumetric(volumetric.mean(dim=1))
+        first = self.calibrate_planar(pool(planar))
+        second = self.calibrate_volumetric(pool(volumetric))
         both = torch.cat([first, second], dim=1)
         if self.gate is None:
             return both, attention, None

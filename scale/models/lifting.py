@@ -69,7 +69,7 @@ class Lifting(nn.Module):
     """
 
     def __init__(
-        self, *, spatial_dims: int, mode: str = "full", slabs: int = 4, scales: int = 8, largest_scale: float = 6.0
+        self, *, spatial_dims: int, mode: str = "full", slabs: int = 2, scales: int = 8, largest_scale: float = 6.0
     ) -> None:
         super().__init__()
         self.spatial_dims, self.mode, self.slabs, self.scales = spatial_dims, mode, slabs, scales

@@ -9,7 +9,7 @@ from typing import NamedTuple, cast
 from torch import Tensor, nn
 
 from scale.models.attention import ScaleAttention
-from scale.models.fusion import Calibration, Fusion
+from scale.models.fusion import Calibration, Fusion, pool
 from scale.models.layers import FourierPosition, resample
 from scale.models.lifting import Lifting, shrink, shrink_factor
 from scale.models.streams import Stream
@@ -74,14 +74,14 @@ class ScaleNet(nn.Module):
         spatial_dims: int,
         in_channels: int,
         outputs: int,
-        planar_widths: Sequence[int] = (16, 32, 64),
+        planar_widths: Sequence[int] = (32, 64, 128),
         volumetric_widths: Sequence[int] = (16, 32, 64),
-        planar_depths: Sequence[int] = (0, 1, 1),
+        planar_depths: Sequence[int] = (1, 1, 1),
         volumetric_depths: Sequence[int] = (0, 1, 1),
         dim: int = 64,
         heads: int = 4,
         fusion_layers: int = 1,
-        slabs: int = 3,
+        slabs: int = 2,
         scales: int = 8,
         streams: str = "both",
         lifting: str = "full",
@@ -128,13 +128,13 @@ class ScaleNet(nn.Module):
             self.position = FourierPosition(dim) if fusion == "attention" else None
             self.num_features = self.fusion.num_features
         else:
-            self.fusion, self.num_features = Calibration(dim), dim
+            self.fusion, self.num_features = Calibration(2 * dim), 2 * dim
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(self.num_features, outputs))
         self.auxiliary_heads = nn.ModuleDict()
         if auxiliary and streams == "both":
             for name in STREAMS:
                 self.auxiliary_heads[name] = nn.Sequential(
-                    Calibration(dim), nn.Dropout(dropout), nn.Linear(dim, outputs)
+                    Calibration(2 * dim), nn.Dropout(dropout), nn.Linear(2 * dim, outputs)
                 )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -164,7 +164,7 @@ class ScaleNet(nn.Module):
             network has no auxiliary heads. Without this method auxiliary heads get no gradient.
         """
         found, tokens = self._run(x, need_weights=False)
-        own = {name: head(tokens[name].mean(dim=1)) for name, head in self.auxiliary_heads.items()}
+        own = {name: head(pool(tokens[name])) for name, head in self.auxiliary_heads.items()}
         return self.forward_head(found.features), own
 
     def _run(self, x: Tensor, *, need_weights: bool) -> tuple[Intermediates, dict[str, Tensor]]:
@@ -191,7 +191,7 @@ class ScaleNet(nn.Module):
                 level_weights = level_weights.movedim(-1, 1)
                 weights[name] = level_weights.unflatten(0, (-1, images)) if planar else level_weights
         if isinstance(self.fusion, Calibration):
-            features = self.fusion(tokens[self.stream_names[0]].mean(dim=1))
+            features = self.fusion(pool(tokens[self.stream_names[0]]))
             return Intermediates(features, weights, {}, None, positions), tokens
         codes = None
         if self.position is not None:
