@@ -111,6 +111,10 @@ def compose(overrides: Sequence[str] = (), *, name: str = "train", config_dir: s
         config = _compose(overrides, name, config_dir)
     except (HydraException, OmegaConfBaseException) as error:
         accepted: list[str] = []
+        try:
+            config = _compose([], name, config_dir)
+        except (HydraException, OmegaConfBaseException):
+            raise ConfigError([_explain(error, "", None, name)]) from error
         for override in overrides:  # which of them are at fault, in one report
             try:
                 config = _compose([*accepted, override], name, config_dir)
@@ -119,7 +123,6 @@ def compose(overrides: Sequence[str] = (), *, name: str = "train", config_dir: s
                 problems.append(_explain(single, override, config, name))
         if not problems:
             problems.append(_explain(error, "", config, name))
-        config = config if accepted or config is None else _compose(accepted, name, config_dir)
     if config is not None:
         problems.extend(_problems(config, name))
     if problems or config is None:
@@ -217,9 +220,9 @@ def _explain(error: Exception, override: str, config: DictConfig | None, name: s
             + ", ".join(allowed)
         )
     prefix = f"{override}: " if override else ""
-    if "Could not override" in text[0] or "not in struct" in " ".join(text) or "Key '" in " ".join(text):
-        if config is None:
-            config = _compose([], name, None)
+    if config is not None and (
+        "Could not override" in text[0] or "not in struct" in " ".join(text) or "Key '" in " ".join(text)
+    ):
         inside = re.search(r"full_key: (\S+)", str(error)) if (directory() / key).is_dir() else None
         given = f"{inside[1]}: " if inside else ""
         close = signatures.nearest(inside[1] if inside else key, list(_keys(config)))

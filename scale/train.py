@@ -70,10 +70,7 @@ def _train(config: DictConfig, folder: Path) -> dict[str, Any]:
     from scale.models.layers import macs, parameters
     from scale.tasks.problem import Problem
 
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # a batch is one indexing operation
-    warnings.filterwarnings("ignore", message=".*fast_dev_run.*")
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-    warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")  # curves are by epoch
+    _quiet()
     if config.threads:
         torch.set_num_threads(config.threads)
     L.seed_everything(config.seed, workers=True, verbose=False)
@@ -121,6 +118,15 @@ def _train(config: DictConfig, folder: Path) -> dict[str, Any]:
         log.info("%s", _table(metrics))
         log.info("run folder: %s", folder)
     return metrics
+
+
+def _quiet() -> None:
+    """Silences the libraries' warnings that do not apply here."""
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # a batch is one indexing operation
+    warnings.filterwarnings("ignore", message=".*fast_dev_run.*")
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*recommended to use `self.log.*")  # all processes log the same value
+    warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")  # curves are by epoch
 
 
 def _check_devices(config: DictConfig) -> None:

@@ -38,6 +38,12 @@ usage: python -m scale.describe [data=...] [model=...] [output=FILE.png]
 
 Prints the shapes on a sample's way through a SCALE network, its parameters and multiply-adds, and draws them.
 """
+REPORT = """\
+usage: python -m scale.report [RUN_FOLDER ...]
+
+Prints our results beside the published ones as a Markdown table: mean and standard deviation over all seeds that were
+run. Run folders that are named are added to the results first (scale/published/scale.csv, a row per run).
+"""
 USER_ERRORS = (ValueError, OSError, FloatingPointError)  # shown as one line; anything else with its traceback
 
 
