@@ -59,7 +59,7 @@ def read_array(path: Path, key: str) -> np.ndarray:
     """One array of an npz file; its checksum is verified on the way. Raises as `headers`."""
     with _opened(path) as archive, archive.open(f"{key}.npy") as member:
         array = np.lib.format.read_array(member, allow_pickle=False)
-        if member.read(1):  # only a read that meets the end compares the checksum
+        if member.read(1):
             raise ValueError(f"{key} is longer than its header says")
         return array
 

@@ -80,8 +80,8 @@ def _cross(u: np.ndarray, r: float) -> np.ndarray:
 
 
 def _pair(u: np.ndarray, r: float) -> np.ndarray:
-    mirrored = np.stack((u[0], np.abs(u[1]) - 0.66 * r, u[2]))
-    return _length(mirrored) - 0.38 * r
+    mirrored = np.stack((u[0], np.abs(u[1]) - 0.63 * r, u[2]))
+    return _length(mirrored) - 0.45 * r
 
 
 # Signed distances to the surface at points u (3, ...) in the frame of the thing, negative inside.

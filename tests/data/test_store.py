@@ -275,6 +275,16 @@ def test_damaged_files(official, damage, large):
     assert not list(path.parent.glob("*.unpacked/*_images.npy*")) or damage == "flipped"
 
 
+def test_values_beyond_the_header_are_damage(official):
+    path, arrays = official
+    np.savez(path, **{key: array for key, array in arrays.items() if key != "val_images"})
+    with zipfile.ZipFile(path, "a") as archived, archived.open("val_images.npy", "w") as member:
+        np.lib.format.write_array(member, arrays["val_images"])
+        member.write(b"x")
+    with pytest.raises(ValueError, match="val_images is longer than its header says"):
+        load(path)
+
+
 def test_pickled_arrays_are_not_executed(tmp_path):
     path = own(tmp_path, (9, 9), train_labels=np.array([{}] * 6, dtype=object))
     with pytest.raises(ValueError, match=r"own.npz"):
