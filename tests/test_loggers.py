@@ -56,6 +56,7 @@ def read_wandb(folder):
     """Configuration, history, summary and media of the one offline run below a folder, from its binary log."""
     from google.protobuf.message import DecodeError
     from wandb.proto import wandb_internal_pb2
+
     (path,) = folder.glob("wandb/offline-run-*/run-*.wandb")
     config, history, summary, name = {}, [], {}, None
     for _ in range(100):  # W&B's own process may still be writing the last records
