@@ -18,7 +18,8 @@ from scale.data import catalog, phantom, store
 from scale.data.augment import Augment
 from scale.data.catalog import DataSet, Symmetry
 from scale.data.files import exclusive
-from scale.data.sampling import Batch, EvalBatches, TrainBatches, strata, stratified_subset
+from scale.data.layout import strata
+from scale.data.sampling import Batch, EvalBatches, TrainBatches, stratified_subset
 from scale.data.store import Split
 
 STATISTICS_IMAGES = 2000  # enough for mean and standard deviation to three digits

@@ -149,3 +149,19 @@ def check_classes(labels: np.ndarray, layout: Layout) -> None:
 def _few(values: np.ndarray) -> str:
     shown = ", ".join(map(str, values[:5]))
     return shown if len(values) <= 5 else f"{shown} and {len(values) - 5} more"
+
+
+def strata(labels: np.ndarray) -> np.ndarray:
+    """Stratum of each sample: its class; for several labels its rarest positive one, or -1 where none is positive.
+
+    Args:
+        labels: (N, L).
+
+    Returns:
+        (N,), int64.
+    """
+    if labels.shape[1] == 1:
+        return labels[:, 0].astype(np.int64)
+    by_rarity = np.argsort(labels.sum(axis=0), kind="stable")
+    ordered = labels[:, by_rarity] > 0
+    return np.where(ordered.any(axis=1), by_rarity[ordered.argmax(axis=1)], -1).astype(np.int64)

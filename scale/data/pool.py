@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from scale.data import archive
-from scale.data.layout import as_labels, missing
+from scale.data.layout import as_labels, missing, strata
 
 _SPLITS = ("train", "val", "test")
 
@@ -56,30 +56,20 @@ def split_pool(
     labels = as_labels(f"{split}_labels", pool["labels"])
     if len(labels) != len(pool["images"]):
         raise ValueError(f"{source}: {split}_labels has {len(labels)} rows for {len(pool['images'])} images")
-    parts = dict(zip(_SPLITS, _stratified(_strata(labels), fractions, seed), strict=True))
+    parts = dict(zip(_SPLITS, _stratified(strata(labels), fractions, seed), strict=True))
     arrays = {f"{name}_{kind}": array[rows] for name, rows in parts.items() for kind, array in pool.items()}
     archive.write(target, arrays | {f"{name}_index": rows for name, rows in parts.items()})
     return target
 
 
-def _strata(labels: np.ndarray) -> np.ndarray:
-    """Class of each sample (N,); of several labels (N, L) the rarest positive one, -1 for none."""
-    if labels.shape[1] == 1:
-        return labels[:, 0]
-    frequency = labels.sum(axis=0)
-    rarest_first = np.argsort(frequency, kind="stable")
-    first = np.argmax(labels[:, rarest_first] > 0, axis=1)
-    return np.where(labels.any(axis=1), rarest_first[first], -1)
-
-
-def _stratified(strata: np.ndarray, fractions: tuple[float, float, float], seed: int) -> list[np.ndarray]:
+def _stratified(groups: np.ndarray, fractions: tuple[float, float, float], seed: int) -> list[np.ndarray]:
     """Sorted row numbers of the three parts; each part has at least one sample of each stratum."""
     generator = np.random.default_rng(seed)
     parts: list[list[np.ndarray]] = [[], [], []]
-    for stratum, count in zip(*np.unique(strata, return_counts=True), strict=True):
+    for stratum, count in zip(*np.unique(groups, return_counts=True), strict=True):
         if count < 3:
             raise ValueError(f"class {stratum} has {count} samples; three splits need at least 3")
-        rows = generator.permutation(np.flatnonzero(strata == stratum))
+        rows = generator.permutation(np.flatnonzero(groups == stratum))
         first = min(max(round(count * fractions[0]), 1), count - 2)
         second = min(max(round(count * (fractions[0] + fractions[1])), first + 1), count - 1)
         for part, (begin, end) in zip(parts, itertools.pairwise((0, first, second, count)), strict=True):

@@ -10,21 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from torch.utils.data import Sampler
 
-
-def strata(labels: np.ndarray) -> np.ndarray:
-    """Stratum of each sample: its class; for several labels its rarest positive one, or -1 where none is positive.
-
-    Args:
-        labels: (N, L).
-
-    Returns:
-        (N,), int64.
-    """
-    if labels.shape[1] == 1:
-        return labels[:, 0].astype(np.int64)
-    by_rarity = np.argsort(labels.sum(axis=0), kind="stable")
-    ordered = labels[:, by_rarity] > 0
-    return np.where(ordered.any(axis=1), by_rarity[ordered.argmax(axis=1)], -1).astype(np.int64)
+from scale.data.layout import strata
 
 
 def stratified_subset(labels: np.ndarray, *, fraction: float, seed: int) -> np.ndarray:

@@ -133,18 +133,6 @@ class Problem:
         weights = (n - counts) / counts if self.name == "multilabel" else n / (self.num_classes * counts)
         return torch.as_tensor(weights, dtype=torch.float32)
 
-    def strata(self, labels: np.ndarray) -> np.ndarray:
-        """Stratum (N,) of each row of labels (N, L), for stratified subsets and balanced sampling.
-
-        The class; for multilabel the rarest of the sample's positive labels, -1 where there is none.
-        """
-        if self.name != "multilabel":
-            return labels[:, 0].astype(np.int64)
-        positive = labels != 0
-        order = np.argsort(positive.sum(axis=0), kind="stable")  # rarest label first
-        rarest = order[positive[:, order].argmax(axis=1)]
-        return np.where(positive.any(axis=1), rarest, -1).astype(np.int64)
-
     def _check(self, logits: Tensor, labels: Tensor) -> None:
         batch = logits.shape[0]
         if logits.shape != (batch, self.outputs) or labels.shape != (batch, self.label_width):

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from scale.data.layout import strata
 from scale.data.sampling import EvalBatches, TrainBatches, draw_seed, stratified_subset
 
 LABELS = np.repeat([0, 1, 2], [90, 30, 6])[:, None]
@@ -78,3 +79,9 @@ def test_subset_is_stratified():
 def test_impossible_fraction(fraction):
     with pytest.raises(ValueError, match="train_fraction"):
         stratified_subset(LABELS, fraction=fraction, seed=0)
+
+
+def test_strata():
+    assert strata(np.array([[2], [0], [1]])).tolist() == [2, 0, 1]
+    labels = np.array([[1, 1, 0], [1, 0, 0], [0, 0, 0], [1, 0, 1], [0, 1, 0], [0, 1, 0]])  # label 2 is the rarest
+    assert strata(labels).tolist() == [0, 0, -1, 2, 1, 1]

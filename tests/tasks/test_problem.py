@@ -182,12 +182,6 @@ def test_class_weights():
         Problem("ordinal", 4).class_weights(labels)
 
 
-def test_strata():
-    np.testing.assert_array_equal(Problem("ordinal", 3).strata(np.array([[2], [0], [1]])), [2, 0, 1])
-    labels = np.array([[1, 1, 0], [1, 0, 0], [0, 0, 0], [1, 1, 1], [0, 1, 0]])  # 3, 3 and 1 positives
-    np.testing.assert_array_equal(Problem("multilabel", 3).strata(labels), [0, 0, -1, 2, 1])
-
-
 def test_errors_say_what_to_do():
     with pytest.raises(ValueError, match="did you mean 'multiclass'"):
         Problem("multi-class", 3)
