@@ -36,8 +36,8 @@ LISTS = ("callbacks", "logger")  # groups of named nodes, each with its own targ
 class Budget:
     """Length of a training: epochs = samples / size of the train split, within the two bounds."""
 
-    samples: int = 48_000
-    min_epochs: int = 12
+    samples: int = 32_000
+    min_epochs: int = 10
     max_epochs: int = 100
 
 

@@ -71,6 +71,12 @@ def claim(folder: Path) -> None:
         ) from error
 
 
+def release(folder: Path) -> None:
+    """Gives a folder free again if its run ended before its first checkpoint: the same command can be repeated."""
+    if not (folder / CHECKPOINTS).exists():
+        (folder / CONFIG).unlink(missing_ok=True)
+
+
 def write_record(folder: Path, config: DictConfig, overrides: Sequence[str]) -> None:
     """Writes what was asked for and where it runs, before the training."""
     OmegaConf.save(config, folder / CONFIG, resolve=True)

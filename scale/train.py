@@ -58,6 +58,8 @@ def train(config: DictConfig, folder: str | Path, *, overrides: Sequence[str] = 
             # The console gets one line (from the command) or the traceback (in a notebook); the file has it all.
             extra = {"file_only": True}
             log.error("the run ended with %s: %s", type(error).__name__, error, exc_info=True, extra=extra)
+            if main:
+                runs.release(folder)
             raise
 
 

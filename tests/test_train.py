@@ -162,6 +162,14 @@ def test_nan_loss_stops_and_keeps_the_last_good_checkpoint(tmp_path, phantom_roo
     assert "FloatingPointError" in (tmp_path / "run" / "train.log").read_text()
 
 
+def test_a_run_without_data_can_be_repeated_in_its_folder(tmp_path):
+    config = scale.compose(["data=breastmnist", f"data.root={tmp_path}", "data.download=false"])
+    for _ in range(2):
+        with pytest.raises(FileNotFoundError, match="breastmnist.npz is missing"):
+            train(config, tmp_path / "run")
+    assert (tmp_path / "run" / "train.log").read_text().count("FileNotFoundError") >= 2
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there(tmp_path):
     with pytest.raises(ValueError, match=r"no CUDA device.*trainer=cpu"):

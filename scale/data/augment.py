@@ -23,6 +23,8 @@ class Augment:
         rotation: largest angle in degrees, cut to the symmetry's own limit, in each of its planes.
         scale: relative size is drawn from [1 - scale, 1 + scale].
         shift: translation along each axis, as a fraction of the axis' length.
+        affine_probability: share of the samples that are rotated, scaled and shifted; the others are only flipped and
+            turned by quarters, which needs no interpolation.
         brightness: added intensity is drawn from [-brightness, brightness] (images lie in [0, 1]).
         contrast: contrast factor is drawn from [1 - contrast, 1 + contrast], around the image's mean.
         gamma: exponent is drawn from [1 / (1 + gamma), 1 + gamma], uniform in its logarithm.
@@ -39,6 +41,7 @@ class Augment:
         rotation: float = 15.0,
         scale: float = 0.1,
         shift: float = 0.05,
+        affine_probability: float = 1.0,
         brightness: float = 0.0,
         contrast: float = 0.0,
         gamma: float = 0.0,
@@ -50,6 +53,7 @@ class Augment:
             ("rotation", rotation, 180),
             ("scale", scale, 0.9),
             ("shift", shift, 0.5),
+            ("affine_probability", affine_probability, 1),
             ("brightness", brightness, 1),
             ("contrast", contrast, 1),
             ("gamma", gamma, 10),
@@ -65,6 +69,7 @@ class Augment:
         self.rotation = rotation
         self.scale = scale
         self.shift = shift
+        self.affine_probability = affine_probability
         self.brightness = brightness
         self.contrast = contrast
         self.gamma = gamma
@@ -114,9 +119,11 @@ class Augment:
         dims = len(shape)
         uniform = lambda *size: torch.rand(*size, generator=generator, dtype=torch.float64) * 2 - 1  # noqa: E731
         linear = torch.eye(dims, dtype=torch.float64).expand(count, dims, dims).clone()
-        flips, turns, angles = uniform(count, dims), uniform(count, len(symmetry.planes)), None
-        angles = uniform(count, len(symmetry.planes)) * math.radians(min(self.rotation, symmetry.rotation))
-        sizes, shifts = 1 + uniform(count) * self.scale, uniform(count, dims) * 2 * self.shift
+        flips, turns = uniform(count, dims), uniform(count, len(symmetry.planes))
+        chosen = (torch.rand(count, 1, generator=generator, dtype=torch.float64) < self.affine_probability).double()
+        limit = math.radians(min(self.rotation, symmetry.rotation))
+        angles = uniform(count, len(symmetry.planes)) * limit * chosen
+        sizes, shifts = 1 + uniform(count) * self.scale * chosen[:, 0], uniform(count, dims) * 2 * self.shift * chosen
         if self.flips:
             for axis in symmetry.flips:
                 linear[:, axis, axis] *= torch.where(flips[:, axis] < 0, -1.0, 1.0)

@@ -102,6 +102,15 @@ def test_every_option_changes_images_and_only_with_it(option, dims):
     assert not torch.allclose(y, Augment(**(OFF | option))(x, symmetry=free(dims), seed=1))
 
 
+def test_affine_probability_is_the_share_of_samples_that_are_interpolated():
+    symmetry, generator = free(3), torch.Generator().manual_seed(0)
+    augment = Augment(rotation=20, scale=0.1, shift=0.1, quarter_turns=False, affine_probability=0.3)
+    matrix = augment.matrices(2000, (8, 8, 8), symmetry=symmetry, generator=generator)
+    exact = (matrix.abs() - torch.eye(4)).abs().amax(dim=(1, 2)) < 1e-6  # flips only
+    assert 0.66 < exact.float().mean() < 0.74
+    assert len({tuple(m.diagonal().tolist()) for m in matrix[exact].round()}) == 8
+
+
 def test_padding_option():
     x = torch.ones(4, 1, 8, 8)
     shifted = {
