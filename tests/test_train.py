@@ -162,6 +162,14 @@ def test_nan_loss_stops_and_keeps_the_last_good_checkpoint(tmp_path, phantom_roo
     assert "FloatingPointError" in (tmp_path / "run" / "train.log").read_text()
 
 
+@pytest.mark.parametrize(("dims", "conv"), [(2, "3d"), (3, "acs")])
+def test_a_baseline_trains_in_the_same_harness(dims, conv, tmp_path, phantom_root):
+    model = ["model=resnet18", f"model.conv={conv}", f"data=phantom{dims}d", "trainer=fast_dev_run"]
+    small = [f"data.root={phantom_root}", "data.samples={train: 4, val: 4, test: 4}", "data.batch_size=2"]
+    metrics = train(scale.compose([*model, *small]), tmp_path / "run")
+    assert metrics["model"]["parameters"] > 11e6
+
+
 def test_a_run_without_data_can_be_repeated_in_its_folder(tmp_path):
     config = scale.compose(["data=breastmnist", f"data.root={tmp_path}", "data.download=false"])
     for _ in range(2):

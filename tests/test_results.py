@@ -1,0 +1,43 @@
+"""What the README promises of whole trainings, from minutes to an hour: `pytest -m slow tests/test_results.py`."""
+
+import pytest
+import torch
+
+import scale
+from scale.evaluate import evaluate_run
+from scale.train import train
+
+
+@pytest.mark.slow
+def test_default_phantom(tmp_path):
+    metrics = train(scale.compose([f"data.root={tmp_path}"]), tmp_path / "run")
+    assert metrics["test"]["auc"] >= 0.95
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("flag", "size", "least"),
+    [("vesselmnist3d", 28, 0.93), ("vesselmnist3d", 64, 0.5), ("breastmnist", 28, 0.88), ("pneumoniamnist", 28, 0.5)],
+)
+def test_real_data(flag, size, least, real_data, tmp_path):
+    overrides = [f"data={flag}", f"data.size={size}", f"data.root={real_data}"]
+    metrics = train(scale.compose(overrides), tmp_path / "run")
+    assert metrics["test"]["auc"] >= least
+    assert evaluate_run(tmp_path / "run")["difference"] <= 1e-6
+
+
+@pytest.mark.slow
+def test_compiled_network_trains(small, tmp_path):
+    metrics = train(scale.compose([*small, "hardware=compile"]), tmp_path / "run")
+    plain = train(scale.compose(small), tmp_path / "plain")
+    assert metrics["val"]["log_loss"] == pytest.approx(plain["val"]["log_loss"], abs=0.02)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("hardware", ["default", "amp", "amp_fp16", "deterministic"])
+def test_one_gpu(small, hardware, tmp_path):
+    metrics = train(scale.compose([*small, "trainer=gpu", f"hardware={hardware}"]), tmp_path / "run")
+    assert 0 <= metrics["test"]["auc"] <= 1
+    assert "CPU" not in metrics["hardware"]
+    assert evaluate_run(tmp_path / "run", device="cuda")["difference"] < 0.05
