@@ -6,7 +6,13 @@ from scale.models.layers import macs, parameters
 from scale.models.scale_net import ScaleNet
 
 SMALL = {"planar_widths": (4, 6, 8), "volumetric_widths": (4, 6, 8), "dim": 8, "heads": 2, "slabs": 2, "scales": 4}
-TINY = {"planar_widths": (8, 16, 32), "volumetric_widths": (8, 16, 32), "dim": 32, "heads": 2, "slabs": 2, "scales": 4}
+TINY = {
+    "planar_widths": (16, 32, 64),
+    "volumetric_widths": (8, 16, 32),
+    "planar_depths": (0, 1, 1),
+    "volumetric_depths": (0, 1, 1),
+    "dim": 32,
+}
 SWITCHES = [
     {},
     {"streams": "planar"},
@@ -76,9 +82,26 @@ def test_training_reaches_every_parameter(dims, switch):
     assert [name for name in untouched if ".attention.squeeze" not in name] == []  # a ReLU of 8 units may be off
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("dims", [2, 3])
+def test_compiles_without_a_graph_break(dims):
+    net, x = small(spatial_dims=dims).eval(), torch.randn(2, 1, *(28,) * dims)
+    torch.testing.assert_close(torch.compile(net, backend="eager", fullgraph=True)(x), net(x))
+
+
 def test_auxiliary_logits_are_those_of_the_forward_pass():
     net, x = small().eval(), torch.randn(2, 1, 28, 28, 28)
     torch.testing.assert_close(net.forward_auxiliary(x)[0], net(x), atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["planar", "volumetric"])
+def test_an_auxiliary_head_reads_its_own_stream_alone(name):
+    net, x = small().eval(), torch.randn(2, 1, 28, 28, 28)
+    before = net.forward_auxiliary(x)[1]
+    with torch.no_grad():
+        net.streams[name].stem.weight.neg_()
+    after = net.forward_auxiliary(x)[1]
+    assert {own for own in before if not torch.equal(before[own], after[own])} == {name}
 
 
 @pytest.mark.parametrize(
