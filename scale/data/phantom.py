@@ -21,7 +21,7 @@ from scale.data.catalog import suggest
 from scale.data.layout import PROBLEMS
 from scale.data.scenes import LARGE, SHAPES, SMALL, Scene, Thing, random_frame, random_waves, render
 
-VERSION = 2  # counts up when the same seed gives other images
+VERSION = 1  # counts up when the same seed gives other images
 KINDS = tuple((shape, radius) for radius in (LARGE, SMALL) for shape in SHAPES)  # kind k of a mask is KINDS[k - 1]
 SAMPLES = {"train": 600, "val": 100, "test": 300}
 _BINARY = tuple(1 + SHAPES.index(shape) for shape in ("ball", "shell", "dark"))
@@ -163,7 +163,7 @@ def _wanted(problem: str, label: np.ndarray, generator: np.random.Generator) -> 
     """Kind and radius of each lesion that a label (L,) asks for."""
     first = int(label[0])
     if problem == "binary":
-        return [(int(generator.choice(_BINARY)), generator.uniform(0.19, 0.25))] * first
+        return [(int(generator.choice(_BINARY)), generator.uniform(0.14, 0.19))] * first
     if problem == "ordinal":
         return [(1, generator.uniform(0.07, 0.1)) for _ in range(first)]
     kinds = [first] * bool(first) if problem == "multiclass" else [int(k) + 1 for k in np.flatnonzero(label)]
