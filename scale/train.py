@@ -275,6 +275,7 @@ def _job(config: DictConfig) -> None:
 
     from scale.usage import USER_ERRORS
 
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of its font cache
     settings = HydraConfig.get()
     try:
         train(config, Path(settings.runtime.output_dir), overrides=settings.overrides.task)
