@@ -86,12 +86,8 @@ def _train(config: DictConfig, folder: Path) -> dict[str, Any]:
     task = build_task(config, problem, image_shape=datamodule.image_shape, class_weights=weights)
     cost = {"parameters": parameters(task.net), "macs": macs(task.net, datamodule.image_shape)}
     log.info("%s: %s", datamodule.info.title, _describe(datamodule))
-    log.info(
-        "%s: %s parameters, %.3f G multiply-adds",
-        type(task.net).__name__,
-        f"{cost['parameters']:,}",
-        cost["macs"] / 1e9,
-    )
+    size = f"{cost['parameters']:,} parameters, {cost['macs'] / 1e9:.3f} G multiply-adds"
+    log.info("%s: %s", type(task.net).__name__, size)
 
     logger = loggers.build_loggers(config, folder)
     failed = True

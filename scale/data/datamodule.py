@@ -1,11 +1,6 @@
-"""LightningDataModules: the official sets, a file of one's own, phantoms."""
+"""LightningDataModules: what all share, and the official sets."""
 
-import hashlib
-import json
-import re
 from collections.abc import Mapping
-from itertools import combinations
-from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
@@ -14,10 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from scale.data import catalog, phantom, store
+from scale.data import catalog, store
 from scale.data.augment import Augment
-from scale.data.catalog import DataSet, Symmetry
-from scale.data.files import exclusive
+from scale.data.catalog import DataSet
 from scale.data.layout import strata
 from scale.data.sampling import Batch, EvalBatches, TrainBatches, stratified_subset
 from scale.data.store import Split
@@ -220,135 +214,3 @@ class MedMNISTDataModule(ImageDataModule):
     def open(self) -> tuple[DataSet, dict[str, Split]]:
         """Finds or downloads the file."""
         return catalog.get(self.flag), store.load(self.flag, size=self.size, **self.source)
-
-
-class NpzDataModule(ImageDataModule):
-    """A user's own file in MedMNIST's layout: `{train,val,test}_images` uint8 and `{split}_labels`.
-
-    Args:
-        path: the npz file.
-        problem: what the labels ask: `binary`, `multiclass`, `multilabel` or `ordinal`.
-        symmetry: changes of pose that keep the label: `upright` (none but small rotations), `mirrored` (also
-            left-right, the last spatial axis) or `free` (every flip and rotation).
-        spatial_dims: 2 or 3, where the images' shape does not tell.
-        cache: folder for memory-mapped copies of large files; next to the npz if None.
-        options: those of `ImageDataModule`.
-    """
-
-    def __init__(
-        self,
-        path: str,
-        *,
-        problem: Literal["binary", "multiclass", "multilabel", "ordinal"],
-        symmetry: Literal["upright", "mirrored", "free"] = "upright",
-        spatial_dims: int | None = None,
-        cache: str | None = None,
-        **options: Any,
-    ) -> None:
-        super().__init__(**options)
-        if symmetry not in ("upright", "mirrored", "free"):
-            raise ValueError(f"data.symmetry={symmetry!r}: give upright, mirrored or free")
-        self.path, self.problem, self.symmetry = Path(path).expanduser(), problem, symmetry
-        self.spatial_dims, self.cache = spatial_dims, cache
-
-    def open(self) -> tuple[DataSet, dict[str, Split]]:
-        """Reads the file and what it says of itself."""
-        layout = store.layout(self.path, problem=self.problem, spatial_dims=self.spatial_dims)
-        splits = store.read(self.path, problem=self.problem, spatial_dims=self.spatial_dims, cache=self.cache)
-        info = _describe(
-            re.sub(r"[^a-z0-9-]", "", self.path.stem.lower()) or "npz",
-            title=self.path.name,
-            problem=self.problem,
-            num_classes=layout.num_classes,
-            channels=layout.channels,
-            shape=layout.shape,
-            symmetry=self.symmetry,
-        )
-        return info, splits
-
-
-class PhantomDataModule(ImageDataModule):
-    """Synthetic images with known lesions, made once and kept in the data folder.
-
-    Args:
-        problem: what the labels ask.
-        num_classes: classes, or labels of a multilabel set.
-        spatial_dims: 2 or 3.
-        size: pixels of a side.
-        channels: 1, or more for colour.
-        samples: number of samples of each split.
-        phantom_seed: of the images; the run's own seed does not change them.
-        root: folder of the files; `$SCALE_DATA_ROOT`, else `~/.medmnist`, if None.
-        options: those of `ImageDataModule`.
-    """
-
-    def __init__(
-        self,
-        *,
-        problem: Literal["binary", "multiclass", "multilabel", "ordinal"] = "binary",
-        num_classes: int = 2,
-        spatial_dims: int = 3,
-        size: int = 28,
-        channels: int = 1,
-        samples: dict[str, int] | None = None,
-        phantom_seed: int = 0,
-        root: str | None = None,
-        **options: Any,
-    ) -> None:
-        super().__init__(**options)
-        self.root = root
-        self.recipe: dict[str, Any] = {
-            "spatial_dims": spatial_dims,
-            "problem": problem,
-            "num_classes": num_classes,
-            "size": size,
-            "channels": channels,
-            "samples": dict(samples or phantom.SAMPLES),
-            "seed": phantom_seed,
-        }
-
-    def open(self) -> tuple[DataSet, dict[str, Split]]:
-        """Makes the images, unless an earlier run did."""
-        recipe = self.recipe
-        flag = f"phantom{recipe['spatial_dims']}d"
-        digest = hashlib.sha256(json.dumps([phantom.VERSION, recipe], sort_keys=True).encode()).hexdigest()[:10]
-        path = store.folder(self.root) / f"{flag}-{recipe['problem']}-{recipe['size']}-{digest}.npz"
-        if not path.exists():
-            hint = "give a folder that can be written with data.root=... or SCALE_DATA_ROOT"
-            with exclusive(path.with_suffix(".lock"), hint=hint):
-                if not path.exists():
-                    phantom.write(path, **recipe)
-        info = _describe(
-            flag,
-            title=f"{recipe['spatial_dims']}D phantom",
-            problem=recipe["problem"],
-            num_classes=recipe["num_classes"],
-            channels=recipe["channels"],
-            shape=(recipe["size"],) * recipe["spatial_dims"],
-            symmetry="free",
-        )
-        return info, store.read(path, problem=recipe["problem"], spatial_dims=recipe["spatial_dims"])
-
-
-def _describe(
-    flag: str, *, title: str, problem: str, num_classes: int, channels: int, shape: tuple[int, ...], symmetry: str
-) -> DataSet:
-    """A description, like the catalog's, of a data set that is not in it."""
-    dims = len(shape)
-    planes = tuple(combinations(range(dims), 2))
-    flips = {"upright": (), "mirrored": (dims - 1,), "free": tuple(range(dims))}[symmetry]
-    return DataSet(
-        flag=flag,
-        title=title,
-        description="",
-        problem=problem,
-        labels=tuple(f"class {number}" for number in range(num_classes)),
-        channels=channels,
-        spatial_dims=dims,
-        sizes=(shape[-1],),
-        samples={},
-        symmetry=Symmetry(flips, 180.0 if symmetry == "free" else 15.0, planes, f"data.symmetry={symmetry}"),
-        caveats=(),
-        license="",
-        _files={},
-    )

@@ -4,7 +4,8 @@ import torch
 
 from scale.data import phantom
 from scale.data.augment import Augment
-from scale.data.datamodule import MedMNISTDataModule, NpzDataModule, PhantomDataModule
+from scale.data.datamodule import MedMNISTDataModule
+from scale.data.own import NpzDataModule, PhantomDataModule
 
 SAMPLES = {"train": 40, "val": 16, "test": 20}
 
