@@ -11,6 +11,7 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -177,14 +178,15 @@ def _jobs(overrides: Sequence[str], *, sweep: bool) -> Iterator[list[str]]:
     choices = []
     for override in OverridesParser.create().parse_overrides(overrides=list(overrides)):
         key = override.get_key_element()
-        values = (
-            [f"{key}={value}" for value in override.sweep_string_iterator()]
-            if override.is_sweep_override()
-            else [override.input_line or ""]
-        )
-        choices.append(values)
+        chosen = override.value()
+        if isinstance(chosen, Glob):
+            choices.append([f"{key}={name}" for name in chosen.filter(options(str(key)))])
+        elif override.is_sweep_override():
+            choices.append([f"{key}={value}" for value in override.sweep_string_iterator()])
+        else:
+            choices.append([override.input_line or ""])
     longest = max(map(len, choices), default=1)
-    yield from ([values[min(n, len(values) - 1)] for values in choices] for n in range(longest))
+    yield from ([values[min(n, len(values) - 1)] for values in choices if values] for n in range(longest))
 
 
 def _problems(config: DictConfig, name: str) -> Iterator[str]:

@@ -99,6 +99,18 @@ def test_an_experiment_file_of_ones_own(tmp_path):
     assert config.compose(["experiment=mine"], config_dir=str(tmp_path)).seed == 7
 
 
+def test_a_sweep_is_checked_with_every_value():
+    jobs = list(
+        config._jobs(
+            ["data=glob(organ*mnist)", "seed=range(0,2)", "model=scale,scale_tiny", "task.compile=true"], sweep=True
+        )
+    )
+    assert [job[0] for job in jobs] == ["data=organamnist", "data=organcmnist", "data=organsmnist"]
+    assert {job[1] for job in jobs} == {"seed=0", "seed=1"}
+    assert {job[2] for job in jobs} == {"model=scale", "model=scale_tiny"}
+    assert {job[3] for job in jobs} == {"task.compile=true"}
+
+
 def test_seed_zero_is_a_seed():
     assert config.compose(["seed=0"]).seed == 0
 
