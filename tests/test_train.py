@@ -192,6 +192,13 @@ def test_weights_and_budget_reach_the_training(tmp_path, phantom_root):
     assert train(config, tmp_path / "other")["epochs"] == 1
 
 
+def test_threads_are_set(tmp_path, phantom_root, monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    train(scale.compose(_small(phantom_root, "threads=3", "trainer=fast_dev_run")), tmp_path / "run")
+    assert asked == [3]
+
+
 @pytest.mark.parametrize("hardware", ["amp", "deterministic"])
 def test_hardware_options_train(hardware, tmp_path, phantom_root):
     config = scale.compose(_small(phantom_root, f"hardware={hardware}", "trainer=fast_dev_run"))
@@ -270,3 +277,23 @@ def test_commands_end_with_one_line_on_user_errors(tmp_path):
     assert "Traceback" not in done.stderr
     assert done.stderr.startswith("scale: ")
     assert "vesselmnist3d.npz" in done.stderr
+
+
+def test_two_processes_see_each_sample_once(tmp_path, phantom_root):
+    samples = "data.samples={train: 48, val: 25, test: 33}"  # no multiples of two
+    arguments = [
+        *("data=phantom2d", f"data.root={phantom_root}", samples, "model=scale_tiny", "trainer=ddp_cpu"),
+        *("trainer.max_epochs=1", "hydra.run.dir=run"),
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "scale.train", *arguments], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("epoch   1/1") == 1
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["steps"] == 3  # of 16 samples in all
+    arrays = runs.read_predictions(tmp_path / "run")
+    assert arrays["val"]["index"].tolist() == list(range(25))
+    assert arrays["test"]["index"].tolist() == list(range(33))
+    assert evaluate_run(tmp_path / "run")["difference"] <= 1e-5
+    assert not list(tmp_path.glob("run/*process*"))
