@@ -84,6 +84,7 @@ def train(config: DictConfig, folder: str | Path, *, overrides: Sequence[str] = 
 def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[str, Any]:
     from scale import loggers, resume, runs
     from scale.assembly import build_datamodule, build_task, build_trainer
+    from scale.callbacks import history
     from scale.models.layers import macs, parameters
     from scale.tasks.problem import Problem
 
@@ -113,6 +114,8 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[st
         best = _load_best(trainer, task, folder)
         outputs = _evaluate(trainer, task, datamodule)
         seconds = {"prepare": prepared - started, "fit": fitted - prepared, "evaluate": time.perf_counter() - fitted}
+        if checkpoint is not None and (folder / runs.HISTORY).exists():  # the earlier parts of the run count too
+            seconds["fit"] = sum(row["seconds"] for row in history.read(folder / runs.HISTORY))
         metrics = _metrics(config, trainer, task, datamodule, outputs)
         metrics |= {"best_epoch": best, "seconds": {name: round(value, 3) for name, value in seconds.items()}}
         metrics["model"] = {"name": _choice(config, task), **cost}
@@ -188,6 +191,7 @@ def _load_best(trainer: "L.Trainer", task: "ClassificationTask", folder: Path) -
 
     from scale import runs
 
+    folder = Path(trainer.strategy.broadcast(str(folder)))  # processes that a cluster started have names of their own
     path = folder / runs.CHECKPOINTS / "best.ckpt"
     if not path.exists():  # fast_dev_run, or no checkpoint callback: what the training ended with
         trainer.save_checkpoint(path)
@@ -341,6 +345,7 @@ def main() -> None:
         print(f"scale: {error}", file=sys.stderr)
         sys.exit(2)
     configuration.check_command_line(sys.argv[1:])
+    configuration.share_stamp()
     folder = str(configuration.directory())
     hydra.main(version_base=configuration.VERSION_BASE, config_path=folder, config_name="train")(_job)()
 
