@@ -175,8 +175,8 @@ def side_by_side(
     if not maps:
         raise ValueError("side_by_side needs at least one map")
     dims = next(iter(maps.values())).ndim
-    for values in maps.values():
-        _check(image, values, dims=dims)
+    for one in maps.values():
+        _check(image, one, dims=dims)
     panels: list[tuple[str, np.ndarray | None]] = [("image", None), *maps.items()]
     columns = len(panels) if dims == 3 else min(len(panels), 5)
     rows = 3 if dims == 3 else math.ceil(len(panels) / columns)
