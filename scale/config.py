@@ -43,6 +43,13 @@ class Budget:
 
 
 @dataclass
+class Evaluation:
+    """What is done beside the plain evaluation of a split."""
+
+    tta: bool = False
+
+
+@dataclass
 class TrainConfig:
     """Root of `conf/train.yaml`."""
 
@@ -60,6 +67,9 @@ class TrainConfig:
     seed: int = 0
     compile: bool = False
     threads: int | None = None
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    variant: str = ""  # what the run is called where it differs from its model's default recipe
+    data_dims: int | None = None  # 2 or 3, where a model or an experiment is for images or for volumes only
 
 
 @dataclass
@@ -67,7 +77,10 @@ class EvaluateConfig:
     """Root of `conf/evaluate.yaml`."""
 
     run: str | None = None
+    runs: list[str] | None = None
     predictions: str | None = None
+    output: str | None = None
+    evaluation: Evaluation = field(default_factory=Evaluation)
     data: dict[str, Any] = field(default_factory=dict)
     accelerator: str = "auto"
 
@@ -201,11 +214,32 @@ def _problems(config: DictConfig, name: str) -> Iterator[str]:
         else:
             yield from signatures.check(value, path=key, supplied=supplied)
     data = node["data"]
+    wrong = wrong_dims(node["data_dims"], _spatial_dims(data))
+    if wrong:
+        yield wrong
     if data.get("flag") is not None:
         try:
             catalog.get(data["flag"]).check_size(data.get("size", 28))
         except ValueError as error:
             yield f"data: {error}"
+
+
+def wrong_dims(wanted: int | None, dims: int | None) -> str | None:
+    """What is wrong where a model or an experiment is for data of other dimensions; None in a 2 or 3 is unknown."""
+    if None in (wanted, dims) or wanted == dims:
+        return None
+    kinds = {2: ("images", "2D, such as breastmnist"), 3: ("volumes", "3D, such as vesselmnist3d")}
+    if wanted not in kinds:
+        return f"data_dims={wanted}: give 2, 3 or null"
+    what, example = kinds[wanted]
+    return f"data: {dims}D, but the model or experiment that was chosen is for {what} only: choose data in {example}"
+
+
+def _spatial_dims(data: dict[str, Any]) -> int | None:
+    if data.get("flag") in catalog.FLAGS:
+        return catalog.get(data["flag"]).spatial_dims
+    dims = data.get("spatial_dims")
+    return dims if isinstance(dims, int) else None
 
 
 def _explain(error: Exception, override: str, config: DictConfig | None, name: str) -> str:

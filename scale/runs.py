@@ -29,7 +29,8 @@ class Run:
         folder: where it is.
         config: resolved configuration.
         metrics: content of `metrics.json`.
-        predictions: per split `index` (N,), `logits` (N, outputs), `probabilities` (N, columns), `labels` (N, L).
+        predictions: per split `index` (N,), `logits` (N, outputs), `probabilities` (N, columns), `labels` (N, L); with
+            test-time augmentation also `val_tta` and `test_tta`, without logits.
         model: the best epoch's network in the LightningModule, on the CPU, in evaluation mode.
         datamodule: with the training's normalisation; opens its files when `setup()` is called.
     """
@@ -103,6 +104,13 @@ def write_predictions(folder: Path, split: str, outputs: "Outputs") -> None:
         )
 
 
+def write_averaged(folder: Path, name: str, *, index: np.ndarray, probabilities: np.ndarray, labels: np.ndarray) -> None:
+    """Writes averaged probabilities, which have no logits, to `predictions/{name}.npz`."""
+    (folder / PREDICTIONS).mkdir(parents=True, exist_ok=True)
+    with replacing(folder / PREDICTIONS / f"{name}.npz") as file:
+        np.savez_compressed(file, index=index, probabilities=probabilities, labels=labels)
+
+
 def read_predictions(folder: Path) -> dict[str, dict[str, np.ndarray]]:
     """Arrays of each split that the folder has."""
     found = {}
@@ -136,6 +144,8 @@ def load_run(folder: str | Path, *, checkpoint: str = "best", data: Mapping[str,
     config = OmegaConf.load(folder / CONFIG)
     assert isinstance(config, DictConfig)
     config.data.update({key: value for key, value in (data or {}).items() if key in config.data})
+    if "pretrained" in config.model:
+        config.model.pretrained = False  # the checkpoint has the weights: nothing to download
     state = torch.load(folder / CHECKPOINTS / f"{checkpoint}.ckpt", map_location="cpu", weights_only=True)
     datamodule = build_datamodule(config)
     datamodule.load_state_dict(state[type(datamodule).__qualname__])

@@ -44,7 +44,7 @@ usage: python -m scale.report [RUN_FOLDER ...]
 Prints our results beside the published ones as a Markdown table: mean and standard deviation over all seeds that were
 run. Run folders that are named are added to the results first (scale/published/scale.csv, a row per run).
 """
-USER_ERRORS = (ValueError, OSError, FloatingPointError)  # shown as one line; anything else with its traceback
+USER_ERRORS = (ValueError, OSError, FloatingPointError, ModuleNotFoundError)  # shown as one line; anything else with its traceback
 
 
 def show_help(arguments: Sequence[str], text: str) -> bool:

@@ -15,9 +15,13 @@ class BestAndLast(Checkpoint):
     The best epoch has the highest val AUC and, among equal ones, the lowest val loss: on a small val split many epochs
     reach the same AUC. Lightning's own ModelCheckpoint keeps the first of equals, and writes `last.ckpt` only when the
     best has changed.
+
+    Args:
+        first_of_equals: of epochs with equal val AUC take the first, whatever the loss, as the official code does.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, first_of_equals: bool = False) -> None:
+        self.first_of_equals = first_of_equals
         self.best: tuple[float, float] | None = None
         self.best_epoch: int | None = None
 
@@ -27,7 +31,8 @@ class BestAndLast(Checkpoint):
         better = False
         if "val/auc" in values:
             auc = float(values["val/auc"])
-            rank = (-1.0 if math.isnan(auc) else auc, -float(values["val/loss"]))
+            loss = 0.0 if self.first_of_equals else float(values["val/loss"])
+            rank = (-1.0 if math.isnan(auc) else auc, -loss)
             better = self.best is None or rank > self.best
             if better:
                 self.best, self.best_epoch = rank, trainer.current_epoch
