@@ -111,6 +111,22 @@ def write_averaged(folder: Path, name: str, *, index: np.ndarray, probabilities:
         np.savez_compressed(file, index=index, probabilities=probabilities, labels=labels)
 
 
+def add_averaged(
+    folder: Path, found: Mapping[str, tuple[Mapping[str, np.ndarray], Mapping[str, float]]]
+) -> None:
+    """Adds averaged predictions and their scores to a finished run's record; what is there stays.
+
+    Args:
+        folder: of the run.
+        found: for each new name the arrays, as `write_averaged` takes them, and the scores.
+    """
+    metrics = json.loads((folder / METRICS).read_text())
+    assert not set(found) & set(metrics)
+    for name, (arrays, _) in found.items():
+        write_averaged(folder, name, **arrays)
+    write_json(folder / METRICS, {**metrics, **{name: scores for name, (_, scores) in found.items()}})
+
+
 def read_predictions(folder: Path) -> dict[str, dict[str, np.ndarray]]:
     """Arrays of each split that the folder has."""
     found = {}

@@ -42,11 +42,13 @@ def train(config: DictConfig, folder: str | Path, *, overrides: Sequence[str] = 
     from lightning.pytorch.utilities import rank_zero_only
 
     from scale import runs
+    from scale.assembly import check_model
     from scale.logs import logging_to
 
     folder = Path(folder)
     main = getattr(rank_zero_only, "rank", 0) == 0
     _check_devices(config)
+    check_model(config)
     if main:
         runs.claim(folder)
     with logging_to(folder / runs.LOG if main else None):
@@ -67,8 +69,9 @@ def _train(config: DictConfig, folder: Path) -> dict[str, Any]:
     import lightning as L
     import torch
 
-    from scale import loggers, runs
+    from scale import loggers, runs, tta
     from scale.assembly import build_datamodule, build_task, build_trainer
+    from scale.evaluation.metrics import scores
     from scale.models.layers import macs, parameters
     from scale.tasks.problem import Problem
 
@@ -102,11 +105,17 @@ def _train(config: DictConfig, folder: Path) -> dict[str, Any]:
         outputs = _evaluate(trainer, task, datamodule)
         seconds = {"prepare": prepared - started, "fit": fitted - prepared, "evaluate": time.perf_counter() - fitted}
         metrics = _metrics(config, trainer, task, datamodule, outputs)
+        averaged: dict[str, tta.Averaged] = {}
+        if config.evaluation.tta:
+            averaged = tta.predict(datamodule, outputs, lambda: _evaluate(trainer, task, datamodule))
+        metrics |= {split: scores(found.labels, found.probabilities, problem.name) for split, found in averaged.items()}
         metrics |= {"best_epoch": best, "seconds": {name: round(value, 3) for name, value in seconds.items()}}
-        metrics["model"] = {"name": _choice(config, task), **cost}
+        metrics["model"] = {"name": _choice(config, task, datamodule.image_shape), **cost}
         if trainer.is_global_zero:
+            for split, found in averaged.items():
+                runs.write_averaged(folder, split, **vars(found))
             figures = _write(folder, metrics, datamodule, outputs, partial=bool(config.trainer.fast_dev_run))
-            summary = {f"{split}/{name}": value for split in outputs for name, value in metrics[split].items()}
+            summary = {f"{split}/{name}": value for split in (*outputs, *averaged) for name, value in metrics[split].items()}
             loggers.log_results(logger, summary, figures, step=trainer.global_step)
         failed = False
     finally:
@@ -181,6 +190,7 @@ def _metrics(
         "flag": info.flag,
         "size": datamodule.image_shape[-1],
         "seed": config.seed,
+        "variant": config.variant,
         "problem": problem.name,
         "num_classes": problem.num_classes,
         "image_shape": list(datamodule.image_shape),
@@ -234,13 +244,14 @@ def _write(
     return drawn
 
 
-def _choice(config: DictConfig, task: "ClassificationTask") -> str:
-    """What the model is called: the option's name on the command line, else the class."""
+def _choice(config: DictConfig, task: "ClassificationTask", image_shape: Sequence[int]) -> str:
+    """What the model is called: after the option's name on the command line, else the class."""
     from hydra.core.hydra_config import HydraConfig
 
-    if HydraConfig.initialized():
-        return str(HydraConfig.get().runtime.choices["model"])
-    return type(task.net).__name__
+    from scale.assembly import model_name
+
+    found = HydraConfig.get().runtime.choices["model"] if HydraConfig.initialized() else type(task.net).__name__
+    return model_name(config, choice=str(found), spatial_dims=len(image_shape) - 1)
 
 
 def _describe(datamodule: "ImageDataModule") -> str:
@@ -253,7 +264,8 @@ def _table(metrics: Mapping[str, Any]) -> str:
     """Val and test beside the best published result."""
     from scale.evaluation import published
 
-    rows = [(split, metrics[split]["auc"], metrics[split]["acc"], "") for split in ("val", "test")]
+    names = {"val": "val", "test": "test", "val_tta": "val, mirrored", "test_tta": "test, mirrored"}
+    rows = [(text, metrics[name]["auc"], metrics[name]["acc"], "") for name, text in names.items() if name in metrics]
     best = published.best(metrics["flag"])
     if best:
         methods = dict.fromkeys(f"{row.method} ({row.input_size})" for row in best)
