@@ -8,8 +8,9 @@ import lightning as L
 from omegaconf import DictConfig
 from torch import Tensor
 
-from scale.config import Budget, instantiate, wrong_dims
+from scale.config import Budget, instantiate
 from scale.data.datamodule import ImageDataModule
+from scale.dims import wrong_dims
 from scale.tasks.classification import ClassificationTask
 from scale.tasks.problem import Problem
 

@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from scale import signatures
 from scale.data import catalog
+from scale.dims import spatial_dims, wrong_dims
 
 VERSION_BASE = "1.3"
 PACKAGE = Path(__file__).resolve().parent
@@ -152,7 +153,8 @@ def check_command_line(arguments: Sequence[str], *, name: str = "train") -> None
     if given.help or given.hydra_help or given.info or given.shell_completion:
         return
     try:
-        for overrides in _jobs(given.overrides, sweep=given.multirun):
+        asked = _with_parameters(given.overrides, name, given.config_dir, sweep=given.multirun)
+        for overrides in _jobs(asked, sweep=given.multirun):
             compose(overrides, name=name, config_dir=given.config_dir)
     except (ConfigError, HydraException) as error:
         print(f"scale: {error}", file=sys.stderr)
@@ -176,11 +178,35 @@ def instantiate(node: Any, **supplied: Any) -> Any:
 
 
 def _compose(overrides: Sequence[str], name: str, config_dir: str | None) -> DictConfig:
-    search = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
-    with initialize_config_dir(config_dir=str(directory()), version_base=VERSION_BASE):
-        config = hydra_compose(name, overrides=[*search, *overrides])
+    config = _unresolved(overrides, name, config_dir)
     OmegaConf.resolve(config)
     return config
+
+
+def _unresolved(overrides: Sequence[str], name: str, config_dir: str | None, **options: bool) -> DictConfig:
+    search = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
+    with initialize_config_dir(config_dir=str(directory()), version_base=VERSION_BASE):
+        return hydra_compose(name, overrides=[*search, *overrides], **options)
+
+
+def _with_parameters(overrides: Sequence[str], name: str, config_dir: str | None, *, sweep: bool) -> list[str]:
+    """The overrides, with those that a chosen file sweeps over (`hydra.sweeper.params`) before them.
+
+    Raises:
+        ConfigError: such a file was chosen without `-m`, which would run nothing of its sweep.
+    """
+    job = next(_jobs(overrides, sweep=sweep), [])
+    try:
+        whole = _unresolved(job, name, config_dir, return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException):
+        return list(overrides)  # what is wrong is told with the rest
+    given = {override.lstrip("+~").partition("=")[0] for override in overrides}
+    wanted = {key: value for key, value in (whole.hydra.sweeper.get("params") or {}).items() if key not in given}
+    if wanted and not sweep:
+        what = next((override for override in overrides if override.startswith("experiment=")), "this")
+        choose = ", ".join(f"{key}=..." for key in wanted)
+        raise ConfigError([f"{what} is a sweep over {', '.join(wanted)}: write -m before it, or choose {choose}"])
+    return [*(f"{key}={value}" for key, value in wanted.items()), *overrides]
 
 
 def _jobs(overrides: Sequence[str], *, sweep: bool) -> Iterator[list[str]]:
@@ -214,7 +240,7 @@ def _problems(config: DictConfig, name: str) -> Iterator[str]:
         else:
             yield from signatures.check(value, path=key, supplied=supplied)
     data = node["data"]
-    wrong = wrong_dims(node["data_dims"], _spatial_dims(data))
+    wrong = wrong_dims(node["data_dims"], spatial_dims(data))
     if wrong:
         yield wrong
     if data.get("flag") is not None:
@@ -222,24 +248,6 @@ def _problems(config: DictConfig, name: str) -> Iterator[str]:
             catalog.get(data["flag"]).check_size(data.get("size", 28))
         except ValueError as error:
             yield f"data: {error}"
-
-
-def wrong_dims(wanted: int | None, dims: int | None) -> str | None:
-    """What is wrong where a model or an experiment is for data of other dimensions; None in a 2 or 3 is unknown."""
-    if None in (wanted, dims) or wanted == dims:
-        return None
-    kinds = {2: ("images", "2D, such as breastmnist"), 3: ("volumes", "3D, such as vesselmnist3d")}
-    if wanted not in kinds:
-        return f"data_dims={wanted}: give 2, 3 or null"
-    what, example = kinds[wanted]
-    return f"data: {dims}D, but the model or experiment that was chosen is for {what} only: choose data in {example}"
-
-
-def _spatial_dims(data: dict[str, Any]) -> int | None:
-    if data.get("flag") in catalog.FLAGS:
-        return catalog.get(data["flag"]).spatial_dims
-    dims = data.get("spatial_dims")
-    return dims if isinstance(dims, int) else None
 
 
 def _explain(error: Exception, override: str, config: DictConfig | None, name: str) -> str:

@@ -1,5 +1,6 @@
 """`python -m scale.evaluate`: recompute a run's figures from its checkpoint, average runs, score an official file."""
 
+import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,6 +99,7 @@ def score_file(path: str | Path, *, data: DictConfig) -> dict[str, float]:
 def _job(config: DictConfig) -> None:
     from scale.usage import USER_ERRORS
 
+    logging.basicConfig(format="%(message)s", force=True)  # Hydra's own format is for its jobs
     try:
         sys.exit(_run(config))
     except USER_ERRORS as error:
