@@ -1,9 +1,12 @@
 """Where `conf/` is, the root schema, the check of a whole configuration, and the one caller of `instantiate`."""
 
+import hashlib
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from scale import signatures
 from scale.data import catalog
 from scale.dims import spatial_dims, wrong_dims
+from scale.interruption import slurm_job
 
 VERSION_BASE = "1.3"
 PACKAGE = Path(__file__).resolve().parent
@@ -71,6 +75,10 @@ class TrainConfig:
     evaluation: Evaluation = field(default_factory=Evaluation)
     variant: str = ""  # what the run is called where it differs from its model's default recipe
     data_dims: int | None = None  # 2 or 3, where a model or an experiment is for images or for volumes only
+    matmul_precision: str = "highest"
+    resume: str | None = None
+    rerun: str | None = None
+    allow_changed_code: bool = False
 
 
 @dataclass
@@ -89,6 +97,20 @@ class EvaluateConfig:
 SCHEMAS = {"train": TrainConfig, "evaluate": EvaluateConfig}
 for _name, _schema in SCHEMAS.items():
     ConfigStore.instance().store(name=f"{_name}_schema", node=_schema)
+
+
+def _stamp() -> str:
+    """What makes a run folder's name its own: the time, or under a cluster what all processes of the job agree on."""
+    if STAMP in os.environ:
+        return os.environ[STAMP]
+    if "SLURM_JOB_ID" in os.environ:  # the same after a requeue, another one for another command of the job
+        command = hashlib.sha256("\n".join(sys.argv[1:]).encode()).hexdigest()[:6]
+        return f"slurm{slurm_job()}-{command}"
+    return f"{datetime.now():%Y%m%d-%H%M%S-%f}"
+
+
+STAMP = "SCALE_STAMP"  # environment variable: the stamp that rank 0 has chosen for all
+OmegaConf.register_new_resolver("stamp", _stamp, use_cache=True)
 
 
 class ConfigError(Exception):
@@ -190,22 +212,17 @@ def _unresolved(overrides: Sequence[str], name: str, config_dir: str | None, **o
 
 
 def _with_parameters(overrides: Sequence[str], name: str, config_dir: str | None, *, sweep: bool) -> list[str]:
-    """The overrides, with those that a chosen file sweeps over (`hydra.sweeper.params`) before them.
-
-    Raises:
-        ConfigError: such a file was chosen without `-m`, which would run nothing of its sweep.
-    """
+    """The overrides, behind those that a chosen file sweeps over (`hydra.sweeper.params`), which needs `-m`."""
     job = next(_jobs(overrides, sweep=sweep), [])
     try:
-        whole = _unresolved(job, name, config_dir, return_hydra_config=True)
+        params = _unresolved(job, name, config_dir, return_hydra_config=True).hydra.sweeper.get("params") or {}
     except (HydraException, OmegaConfBaseException):
         return list(overrides)  # what is wrong is told with the rest
     given = {override.lstrip("+~").partition("=")[0] for override in overrides}
-    wanted = {key: value for key, value in (whole.hydra.sweeper.get("params") or {}).items() if key not in given}
+    wanted = {key: value for key, value in params.items() if key not in given}
     if wanted and not sweep:
         what = next((override for override in overrides if override.startswith("experiment=")), "this")
-        choose = ", ".join(f"{key}=..." for key in wanted)
-        raise ConfigError([f"{what} is a sweep over {', '.join(wanted)}: write -m before it, or choose {choose}"])
+        raise ConfigError([f"{what} is a sweep over {', '.join(wanted)}: write -m before it, or choose of {wanted}"])
     return [*(f"{key}={value}" for key, value in wanted.items()), *overrides]
 
 
@@ -240,8 +257,7 @@ def _problems(config: DictConfig, name: str) -> Iterator[str]:
         else:
             yield from signatures.check(value, path=key, supplied=supplied)
     data = node["data"]
-    wrong = wrong_dims(node["data_dims"], spatial_dims(data))
-    if wrong:
+    if wrong := wrong_dims(node["data_dims"], spatial_dims(data)):
         yield wrong
     if data.get("flag") is not None:
         try:

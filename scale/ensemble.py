@@ -12,7 +12,7 @@ import numpy as np
 
 from scale import runs
 from scale.evaluation import official
-from scale.evaluation.ensemble import average
+from scale.evaluation.ensemble import Averaged, average
 from scale.evaluation.metrics import scores
 
 log = logging.getLogger("scale")
@@ -68,7 +68,7 @@ def evaluate(folders: Sequence[str | Path], *, output: str | Path | None = None)
         found = first.predictions[split]
         mean = average([member.predictions[split]["probabilities"] for member in members])
         record[split] = scores(found["labels"], mean, record["problem"])
-        runs.write_averaged(place, split, index=found["index"], probabilities=mean, labels=found["labels"])
+        runs.write_averaged(place, {split: Averaged(found["index"], mean, found["labels"])})
         if split in official.SPLITS:
             official.write(
                 place / runs.PREDICTIONS,
@@ -123,8 +123,8 @@ def _check(members: Sequence[Member]) -> None:
                         f"{member.folder}: other data files under the same name?"
                     )
         for other in members[:number]:
-            same = np.array_equal(*(m.predictions["test"]["probabilities"] for m in (other, member)))
-            if same:
+            here, there = (found.predictions["test"]["probabilities"] for found in (other, member))
+            if np.array_equal(here, there):
                 raise ValueError(f"{other.folder} and {member.folder} have the same predictions: one run given twice?")
 
 
@@ -150,5 +150,7 @@ def _place(output: str | Path | None, members: Sequence[Member]) -> Path:
         if (folder / runs.CONFIG).is_file():
             raise ValueError(f"output={output} is or lies in the folder of a run, which is kept as it is: give another")
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
-        raise FileExistsError(f"output={output} is there and is not an empty folder: give another, or none for a new one")
+        raise FileExistsError(
+            f"output={output} is there and is not an empty folder: give another, or none for a new one"
+        )
     return place

@@ -60,6 +60,7 @@ def evaluate_run(
         `val` and `test` (`val_tta` and `test_tta`), each with its scores; `difference`: the largest absolute difference
         to `metrics.json`; `added`: whether figures were added to the record.
     """
+    from scale.evaluation.ensemble import Averaged
     from scale.evaluation.metrics import scores
     from scale.runs import add_averaged, load_run
     from scale.tasks.classification import Outputs
@@ -74,7 +75,8 @@ def evaluate_run(
     averaged = predict_mirrored(run.datamodule, outputs, again) if tta else {}
     found: dict[str, Any] = {}
     differences = [0.0]
-    for split, output in {**outputs, **averaged}.items():
+    predicted: dict[str, Outputs | Averaged] = {**outputs, **averaged}
+    for split, output in predicted.items():
         seen = run.predictions[split]["index"] if split in run.predictions else slice(None)  # all, or a fast_dev_run's
         found[split] = scores(output.labels[seen], output.probabilities[seen], run.metrics["problem"])
         recorded = run.metrics.get(split, {})
@@ -82,7 +84,7 @@ def evaluate_run(
     new = {split: output for split, output in averaged.items() if split not in run.metrics}
     added = bool(new) and max(differences) <= TOLERANCE
     if added:
-        add_averaged(run.folder, {split: (vars(output), found[split]) for split, output in new.items()})
+        add_averaged(run.folder, new, found)
     return {**found, "difference": max(differences), "added": added}
 
 
@@ -111,7 +113,7 @@ def _run(config: DictConfig) -> int:
     """Prints a table; the exit status is 1 where a run's record cannot be reproduced."""
     if sum(given is not None for given in (config.run, config.runs, config.predictions)) != 1:
         raise ValueError(
-            "give one of run=<folder of a finished run>, \"runs=[<folder>,<folder>]\" and \"predictions='<official csv>'\""
+            'give one of run=<folder of a finished run>, "runs=[<folder>,<folder>]", "predictions=\'<official csv>\'"'
         )
     if config.output is not None and config.runs is None:
         raise ValueError("output=<folder> is for runs=[...] only: nothing else is written")
@@ -141,7 +143,9 @@ def _average(folders: list[str], output: str | None) -> int:
     from scale import ensemble
 
     record, place = ensemble.evaluate(folders, output=output)
-    members = [f"{run['model']}{' ' * bool(run['variant'])}{run['variant']} seed {run['seed']}" for run in record["runs"]]
+    members = [
+        f"{run['model']}{' ' * bool(run['variant'])}{run['variant']} seed {run['seed']}" for run in record["runs"]
+    ]
     print(f"mean of {len(members)} runs on {record['flag']}, size {record['size']}: {', '.join(members)}")
     print(ensemble.table(record))
     print(f"written to {place}")

@@ -111,8 +111,11 @@ def table(rows: Sequence[Row]) -> str:
         ]
         theirs = published.rows(flag)
         lines += [
-            [found.method + ("†" if found.checked == "recalled" else ""), str(found.input_size), "published"]
-            + [f"{found.auc:.3f}", f"{found.acc:.3f}", *([""] * 2 * mirrored), *_cost(*(found.cost or (None, None)))]
+            [
+                *(found.method + "†" * (found.checked == "recalled"), str(found.input_size), "published"),
+                *(f"{found.auc:.3f}", f"{found.acc:.3f}", *([""] * 2 * mirrored)),
+                *_cost(*(found.cost or (None, None))),
+            ]
             for found in theirs
         ]
         for column in (3, 4):

@@ -2,32 +2,14 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-
-import numpy as np
 
 from scale.data.augment import mirrors
 from scale.data.datamodule import ImageDataModule
-from scale.evaluation.ensemble import average
+from scale.evaluation.ensemble import Averaged, average
 from scale.tasks.classification import Outputs
 
 log = logging.getLogger("scale")
 SUFFIX = "_tta"  # of a split's name, so that these figures are never taken for the plain ones
-
-
-@dataclass(frozen=True)
-class Averaged:
-    """Averaged predictions of one split.
-
-    Attributes:
-        index: (N,) positions in the split.
-        probabilities: (N, columns), float64.
-        labels: (N, L).
-    """
-
-    index: np.ndarray
-    probabilities: np.ndarray
-    labels: np.ndarray
 
 
 def predict(
@@ -48,14 +30,13 @@ def predict(
     views = mirrors(datamodule.info.symmetry)
     if len(views) == 1:
         info = datamodule.info
-        log.warning("evaluation.tta: no mirroring keeps the labels of %s (%s): no figures", info.title, info.symmetry.reason)
+        log.warning(
+            "evaluation.tta: no mirroring keeps the labels of %s (%s): no figures", info.title, info.symmetry.reason
+        )
         return {}
     seen = {split: [found.probabilities] for split, found in plain.items()}
     for axes in views[1:]:
         with datamodule.mirrored(axes):
             for split, found in again().items():
                 seen[split].append(found.probabilities)
-    return {
-        split + SUFFIX: Averaged(found.index, average(seen[split]), found.labels)
-        for split, found in plain.items()
-    }
+    return {split + SUFFIX: Averaged(found.index, average(seen[split]), found.labels) for split, found in plain.items()}

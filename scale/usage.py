@@ -26,7 +26,8 @@ Keys (key=value), for example:
 """
 
 EVALUATE = """\
-usage: python -m scale.evaluate run=DIR | "runs=[DIR,DIR]" | "predictions='FILE'" [data.root=DIR] [accelerator=auto|cpu|gpu]
+usage: python -m scale.evaluate run=DIR | "runs=[DIR,DIR]" | "predictions='FILE'" [data.root=DIR]
+                                [accelerator=auto|cpu|gpu]
 
   python -m scale.evaluate run=runs/breastmnist/scale/seed0-...       recomputes val and test from the best checkpoint
                                                                     and compares them with metrics.json
@@ -50,7 +51,12 @@ Prints our results beside every published one, as a Markdown table for each data
 all seeds that were run. With --ablation: what is left without each part of the network. Run folders that are named are
 added to the results first (scale/published/scale.csv, a row per run).
 """
-USER_ERRORS = (ValueError, OSError, FloatingPointError, ModuleNotFoundError)  # shown as one line; anything else with its traceback
+USER_ERRORS = (
+    ValueError,
+    OSError,
+    FloatingPointError,
+    ModuleNotFoundError,
+)  # shown as one line; anything else with its traceback
 
 
 def show_help(arguments: Sequence[str], text: str) -> bool:

@@ -1,5 +1,6 @@
 """LightningDataModules: what all share, and the official sets."""
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,6 +16,7 @@ from scale.data import catalog, store
 from scale.data.augment import Augment, mirror
 from scale.data.catalog import DataSet
 from scale.data.layout import strata
+from scale.data.normalisation import fade, official_statistics
 from scale.data.sampling import Batch, EvalBatches, TrainBatches, stratified_subset
 from scale.data.store import Split
 
@@ -37,6 +39,28 @@ class BatchDataset(Dataset[dict[str, Tensor]]):
             "index": torch.from_numpy(np.asarray(indices, dtype=np.int64)),
             "draw": torch.tensor([seed, offset, total]),
         }
+
+
+class TrainLoader(DataLoader[dict[str, Tensor]]):
+    """Keeps its place within an epoch, so that Lightning can save and restore it."""
+
+    drawn = 0
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:  # type: ignore[override]
+        assert isinstance(self.sampler, TrainBatches)
+        self.drawn = self.sampler.first
+        for batch in super().__iter__():
+            self.drawn += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Number of batches that the current epoch has given to the training."""
+        return {"drawn": self.drawn}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Lets the next pass begin behind those batches."""
+        assert isinstance(self.sampler, TrainBatches)
+        self.sampler.first = state["drawn"]
 
 
 class ImageDataModule(L.LightningDataModule):
@@ -133,7 +157,7 @@ class ImageDataModule(L.LightningDataModule):
             drop_last=self.drop_last,
             **self._processes(),
         )
-        return self._loader("train", sampler)
+        return self._loader("train", sampler, kind=TrainLoader)
 
     def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """The val split in order."""
@@ -160,9 +184,7 @@ class ImageDataModule(L.LightningDataModule):
             if self.augment is not None:
                 images = self.augment(images, symmetry=self.info.symmetry, seed=seed, offset=offset, total=total)
             if self.normalisation == "official" and self.info.shapes:
-                # normalise halves them: what the network sees is multiplied by [0, 1]
-                factors = 2 * torch.rand(total, generator=torch.Generator().manual_seed(seed))[offset:][: len(images)]
-                images = images * factors.to(images.device).view(-1, *(1,) * (images.ndim - 1))
+                images = fade(images, seed=seed, offset=offset, total=total)
         else:
             images = mirror(images, self._mirrored)
         return {**batch, "image": self.normalise(images)}
@@ -187,15 +209,26 @@ class ImageDataModule(L.LightningDataModule):
         """What a checkpoint keeps: the statistics, so that a saved model needs no train split."""
         assert self.mean is not None
         assert self.std is not None
-        return {"mean": self.mean.tolist(), "std": self.std.tolist()}
+        return {"mean": self.mean.tolist(), "std": self.std.tolist(), "digest": self._digest()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores the statistics."""
+        """Restores the statistics.
+
+        Raises:
+            ValueError: the data are opened and are not those that the checkpoint was made with.
+        """
+        if self.splits and state_dict["digest"] != self._digest():
+            raise ValueError(
+                "the images or labels are not those the run was begun with (labels, shapes or the mean of the images "
+                "differ): give its own with data.root=... or data.path=..., or begin another run"
+            )
         self.mean, self.std = torch.tensor(state_dict["mean"]), torch.tensor(state_dict["std"])
 
-    def _loader(self, split: str, sampler: TrainBatches | EvalBatches) -> DataLoader[dict[str, Tensor]]:
+    def _loader(
+        self, split: str, sampler: TrainBatches | EvalBatches, *, kind: type[DataLoader[Any]] = DataLoader
+    ) -> DataLoader[dict[str, Tensor]]:
         dataset = BatchDataset(self.splits[split], spatial_dims=self.info.spatial_dims)
-        return DataLoader(
+        return kind(
             dataset,
             batch_size=None,
             sampler=sampler,
@@ -209,11 +242,18 @@ class ImageDataModule(L.LightningDataModule):
             return {"rank": 0, "world_size": 1}
         return {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
 
+    def _digest(self) -> str:
+        """Tells other data: a hash of all labels, the shapes, and the statistics of the train images."""
+        assert self.mean is not None
+        assert self.std is not None
+        digest = hashlib.sha256(repr((self.image_shape, self.mean.tolist(), self.std.tolist())).encode())
+        for split in self.splits.values():
+            digest.update(np.ascontiguousarray(split.labels).tobytes())
+        return digest.hexdigest()
+
     def _statistics(self) -> tuple[Tensor, Tensor]:
         if self.normalisation == "official":
-            planar = self.info.spatial_dims == 2
-            ones = torch.ones(self.image_shape[0])
-            return ones * (0.5 if planar else 0.0), ones * (0.5 if planar else 2.0 if self.info.shapes else 1.0)
+            return official_statistics(self.info, self.image_shape[0])
         images = self.splits["train"].images
         chosen = np.unique(np.linspace(0, len(images) - 1, min(len(images), STATISTICS_IMAGES)).astype(np.int64))
         total, squares, count = np.zeros(self.image_shape[0]), np.zeros(self.image_shape[0]), 0

@@ -47,6 +47,8 @@ class Batch(tuple[np.ndarray, int, int, int]):
 class TrainBatches(Sampler[Batch]):
     """Shuffled batches of equal size; what does not fill the last batch waits for another epoch, if `drop_last`.
 
+    `first` is the number of the batch with which the next pass begins, once: an interrupted epoch goes on with it.
+
     Args:
         indices: (N,), what to draw from.
         batch_size: samples of a batch over all processes.
@@ -75,11 +77,13 @@ class TrainBatches(Sampler[Batch]):
                 f"{world_size} processes"
             )
         if not drop_last and world_size > 1:
-            raise ValueError(f"data.drop_last=false needs one process, but there are {world_size}: use trainer.devices=1")
+            raise ValueError(
+                f"data.drop_last=false needs one process, but there are {world_size}: use trainer.devices=1"
+            )
         self.indices, self.drop_last = indices, drop_last
         self.batch_size = min(batch_size, max(len(indices) // world_size, 1) * world_size)
         self.seed, self.weights, self.rank, self.world_size = seed, weights, rank, world_size
-        self.epoch = 0
+        self.epoch, self.first = 0, 0
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning at the start of each epoch."""
@@ -96,7 +100,8 @@ class TrainBatches(Sampler[Batch]):
         else:
             order = generator.choice(self.indices, size=len(self.indices), p=self.weights / self.weights.sum())
         share = self.batch_size // self.world_size
-        for number in range(len(self)):
+        first, self.first = self.first, 0
+        for number in range(first, len(self)):
             start = number * self.batch_size + self.rank * share
             seed = draw_seed(self.seed, self.epoch, number)
             chosen = order[start : start + share]

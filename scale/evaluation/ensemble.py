@@ -1,8 +1,24 @@
 """One prediction from several."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+
+
+@dataclass(frozen=True)
+class Averaged:
+    """Averaged predictions of one split.
+
+    Attributes:
+        index: (N,) positions in the split.
+        probabilities: (N, columns), float64.
+        labels: (N, L).
+    """
+
+    index: np.ndarray
+    probabilities: np.ndarray
+    labels: np.ndarray
 
 
 def average(probabilities: Sequence[np.ndarray]) -> np.ndarray:

@@ -98,9 +98,7 @@ class TimmNet(nn.Module):
         """
         given = tuple(x.shape[2:])
         if x.ndim != 4 or x.shape[1] != self.in_channels:
-            raise ValueError(
-                f"the network takes samples (batch, {self.in_channels}, H, W), but got {tuple(x.shape)}"
-            )
+            raise ValueError(f"the network takes samples (batch, {self.in_channels}, H, W), but got {tuple(x.shape)}")
         if self.image_size is not None and given != (self.image_size,) * 2:
             x = resample(x.movedim(1, -1), (self.image_size,) * 2).movedim(-1, 1).contiguous()
         if given in self._taken:
@@ -144,9 +142,13 @@ def check_name(name: str) -> ModuleType:
     base, _, tag = str(name).partition(".")
     if not timm.is_model(base):
         close = nearest(base, timm.list_models())
-        raise ValueError(f"model.name={name}: timm {timm.__version__} has no such backbone{close}; see timm.list_models()")
+        raise ValueError(
+            f"model.name={name}: timm {timm.__version__} has no such backbone{close}; see timm.list_models()"
+        )
     if tag and name not in (tags := timm.list_pretrained(f"{base}.*")):
-        raise ValueError(f"model.name={name}: {base} has no such weights{nearest(name, tags)}; allowed: {', '.join(tags)}")
+        raise ValueError(
+            f"model.name={name}: {base} has no such weights{nearest(name, tags)}; allowed: {', '.join(tags)}"
+        )
     return timm
 
 
