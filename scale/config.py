@@ -32,8 +32,8 @@ SUPPLIED = {
     "data": frozenset({"augment", "seed"}),
     "model": frozenset({"spatial_dims", "in_channels", "outputs"}),
     "task": frozenset({"net", "problem", "optimizer", "scheduler", "class_weights"}),
-    "trainer": frozenset({"callbacks", "logger", "default_root_dir"}),
-    "logger": frozenset({"save_dir"}),
+    "trainer": frozenset({"callbacks", "logger", "default_root_dir", "plugins"}),
+    "logger": frozenset({"save_dir", "id", "resume"}),
 }
 LISTS = ("callbacks", "logger")  # groups of named nodes, each with its own target
 
@@ -42,7 +42,7 @@ LISTS = ("callbacks", "logger")  # groups of named nodes, each with its own targ
 class Budget:
     """Length of a training: epochs = samples / size of the train split, within the two bounds."""
 
-    samples: int = 40_000
+    samples: int = 32_000
     min_epochs: int = 10
     max_epochs: int = 100
 
@@ -107,6 +107,16 @@ def _stamp() -> str:
         command = hashlib.sha256("\n".join(sys.argv[1:]).encode()).hexdigest()[:6]
         return f"slurm{slurm_job()}-{command}"
     return f"{datetime.now():%Y%m%d-%H%M%S-%f}"
+
+
+def share_stamp() -> None:
+    """Under torchrun: lets all processes use the stamp of rank 0, by the store in which torchrun's agent keeps them."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ or STAMP in os.environ:
+        return
+    from torch.distributed import TCPStore
+
+    store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+    os.environ[STAMP] = store.compare_set("scale/stamp", "", _stamp()).decode()
 
 
 STAMP = "SCALE_STAMP"  # environment variable: the stamp that rank 0 has chosen for all

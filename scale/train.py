@@ -1,5 +1,6 @@
 """`python -m scale.train`: train on one data set, test once, keep the record in a run folder."""
 
+import functools
 import logging
 import os
 import signal
@@ -87,6 +88,7 @@ def train(config: DictConfig, folder: str | Path, *, overrides: Sequence[str] = 
 def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[str, Any]:
     from scale import loggers, resume, runs, tta
     from scale.assembly import build_datamodule, build_task, build_trainer
+    from scale.callbacks import history
     from scale.models.layers import macs, parameters
     from scale.tasks.problem import Problem
 
@@ -116,18 +118,20 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[st
         best = _load_best(trainer, task, folder)
         outputs = _evaluate(trainer, task, datamodule)
         seconds = {"prepare": prepared - started, "fit": fitted - prepared, "evaluate": time.perf_counter() - fitted}
-        averaged = {}
-        if config.evaluation.tta:
-            averaged = tta.predict(datamodule, outputs, lambda: _evaluate(trainer, task, datamodule))
-        metrics = _metrics(config, trainer, task, datamodule, {**outputs, **averaged})
-        metrics |= {"best_epoch": best, "seconds": {name: round(value, 3) for name, value in seconds.items()}}
-        metrics["model"] = {"name": _choice(config, task, datamodule.image_shape), **cost}
+        if checkpoint is not None and (folder / runs.HISTORY).exists():  # the earlier parts of the run count too
+            seconds["fit"] = sum(row["seconds"] for row in history.read(folder / runs.HISTORY))
+        again = functools.partial(_evaluate, trainer, task, datamodule)
+        averaged = tta.predict(datamodule, outputs, again) if config.evaluation.tta else {}
+        metrics = {
+            **_metrics(config, trainer, task, datamodule, {**outputs, **averaged}),
+            "best_epoch": best,
+            "seconds": {name: round(value, 3) for name, value in seconds.items()},
+            "model": {"name": _choice(config, task, datamodule.image_shape), **cost},
+        }
         if trainer.is_global_zero:
             runs.write_averaged(folder, averaged)
             figures = _write(folder, metrics, datamodule, outputs, partial=bool(config.trainer.fast_dev_run))
-            summary = {
-                f"{split}/{name}": value for split in (*outputs, *averaged) for name, value in metrics[split].items()
-            }
+            summary = {f"{s}/{name}": value for s in (*outputs, *averaged) for name, value in metrics[s].items()}
             loggers.log_results(logger, summary, figures, step=trainer.global_step)
         failed = False
     finally:
@@ -197,6 +201,7 @@ def _load_best(trainer: "L.Trainer", task: "ClassificationTask", folder: Path) -
 
     from scale import runs
 
+    folder = Path(trainer.strategy.broadcast(str(folder)))  # processes that a cluster started have names of their own
     path = folder / runs.CHECKPOINTS / "best.ckpt"
     if not path.exists():  # fast_dev_run, or no checkpoint callback: what the training ended with
         trainer.save_checkpoint(path)
@@ -353,6 +358,7 @@ def main() -> None:
         print(f"scale: {error}", file=sys.stderr)
         sys.exit(2)
     configuration.check_command_line(sys.argv[1:])
+    configuration.share_stamp()
     folder = str(configuration.directory())
     hydra.main(version_base=configuration.VERSION_BASE, config_path=folder, config_name="train")(_job)()
 
