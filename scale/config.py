@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from scale import signatures
 from scale.data import catalog
+from scale.dims import spatial_dims, wrong_dims
 from scale.interruption import slurm_job
 
 VERSION_BASE = "1.3"
@@ -47,6 +48,13 @@ class Budget:
 
 
 @dataclass
+class Evaluation:
+    """What is done beside the plain evaluation of a split."""
+
+    tta: bool = False
+
+
+@dataclass
 class TrainConfig:
     """Root of `conf/train.yaml`."""
 
@@ -64,6 +72,9 @@ class TrainConfig:
     seed: int = 0
     compile: bool = False
     threads: int | None = None
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    variant: str = ""  # what the run is called where it differs from its model's default recipe
+    data_dims: int | None = None  # 2 or 3, where a model or an experiment is for images or for volumes only
     matmul_precision: str = "highest"
     resume: str | None = None
     rerun: str | None = None
@@ -75,7 +86,10 @@ class EvaluateConfig:
     """Root of `conf/evaluate.yaml`."""
 
     run: str | None = None
+    runs: list[str] | None = None
     predictions: str | None = None
+    output: str | None = None
+    evaluation: Evaluation = field(default_factory=Evaluation)
     data: dict[str, Any] = field(default_factory=dict)
     accelerator: str = "auto"
 
@@ -171,7 +185,8 @@ def check_command_line(arguments: Sequence[str], *, name: str = "train") -> None
     if given.help or given.hydra_help or given.info or given.shell_completion:
         return
     try:
-        for overrides in _jobs(given.overrides, sweep=given.multirun):
+        asked = _with_parameters(given.overrides, name, given.config_dir, sweep=given.multirun)
+        for overrides in _jobs(asked, sweep=given.multirun):
             compose(overrides, name=name, config_dir=given.config_dir)
     except (ConfigError, HydraException) as error:
         print(f"scale: {error}", file=sys.stderr)
@@ -195,11 +210,30 @@ def instantiate(node: Any, **supplied: Any) -> Any:
 
 
 def _compose(overrides: Sequence[str], name: str, config_dir: str | None) -> DictConfig:
-    search = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
-    with initialize_config_dir(config_dir=str(directory()), version_base=VERSION_BASE):
-        config = hydra_compose(name, overrides=[*search, *overrides])
+    config = _unresolved(overrides, name, config_dir)
     OmegaConf.resolve(config)
     return config
+
+
+def _unresolved(overrides: Sequence[str], name: str, config_dir: str | None, **options: bool) -> DictConfig:
+    search = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
+    with initialize_config_dir(config_dir=str(directory()), version_base=VERSION_BASE):
+        return hydra_compose(name, overrides=[*search, *overrides], **options)
+
+
+def _with_parameters(overrides: Sequence[str], name: str, config_dir: str | None, *, sweep: bool) -> list[str]:
+    """The overrides, behind those that a chosen file sweeps over (`hydra.sweeper.params`), which needs `-m`."""
+    job = next(_jobs(overrides, sweep=sweep), [])
+    try:
+        params = _unresolved(job, name, config_dir, return_hydra_config=True).hydra.sweeper.get("params") or {}
+    except (HydraException, OmegaConfBaseException):
+        return list(overrides)  # what is wrong is told with the rest
+    given = {override.lstrip("+~").partition("=")[0] for override in overrides}
+    wanted = {key: value for key, value in params.items() if key not in given}
+    if wanted and not sweep:
+        what = next((override for override in overrides if override.startswith("experiment=")), "this")
+        raise ConfigError([f"{what} is a sweep over {', '.join(wanted)}: write -m before it, or choose of {wanted}"])
+    return [*(f"{key}={value}" for key, value in wanted.items()), *overrides]
 
 
 def _jobs(overrides: Sequence[str], *, sweep: bool) -> Iterator[list[str]]:
@@ -233,6 +267,8 @@ def _problems(config: DictConfig, name: str) -> Iterator[str]:
         else:
             yield from signatures.check(value, path=key, supplied=supplied)
     data = node["data"]
+    if wrong := wrong_dims(node["data_dims"], spatial_dims(data)):
+        yield wrong
     if data.get("flag") is not None:
         try:
             catalog.get(data["flag"]).check_size(data.get("size", 28))

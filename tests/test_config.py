@@ -21,8 +21,9 @@ def problems(*overrides, **options):
 def test_every_option_of_every_group_composes(group):
     names = config.options(group)
     assert names
+    needs = {"model=timm": ["model.name=resnet18", "data=breastmnist"]}
     for name in names:
-        config.compose([f"{group}={name}"])
+        config.compose([f"{group}={name}", *needs.get(f"{group}={name}", [])])
 
 
 def test_every_data_set_composes():
@@ -111,6 +112,51 @@ def test_a_sweep_is_checked_with_every_value():
     assert {job[3] for job in jobs} == {"task.compile=true"}
 
 
+def test_each_ablation_changes_one_thing_of_the_whole_network():
+    changed, whole = {}, config.compose([])
+    for name in config.options("ablation"):
+        found = config.compose(["experiment=ablation", f"ablation={name}"])
+        changed[name] = [key for key in whole.model if whole.model[key] != found.model[key]]
+        assert found.variant == ("" if name == "full" else name)
+        assert {key for key in whole if whole[key] != found[key]} <= {"model", "variant"}
+    assert changed == {
+        "full": [],
+        "planar": ["streams"],
+        "volumetric": ["streams"],
+        "naive_lifting": ["lifting"],
+        "no_scale_attention": ["scale_attention"],
+        "concat": ["fusion"],
+        "gate": ["fusion"],
+        "no_auxiliary": ["auxiliary"],
+    }
+
+
+def test_an_ablation_of_another_network_is_refused():
+    assert "ResNet takes no 'fusion'" in problems("model=resnet18", "ablation=gate")[0]
+
+
+def test_a_file_that_sweeps_is_checked_with_all_its_jobs():
+    asked = config._with_parameters(["experiment=ablation", "seed=0,1"], "train", None, sweep=True)
+    jobs = list(config._jobs(asked, sweep=True))
+    assert [job[0] for job in jobs] == [f"ablation={name}" for name in config.options("ablation")]
+    assert {job[2] for job in jobs} == {"seed=0", "seed=1"}
+    single = ["experiment=ablation", "ablation=gate"]  # what a job of the sweep is given
+    assert config._with_parameters(single, "train", None, sweep=False) == single
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data=vesselmnist3d", "model=timm", "model.name=resnet18"], "for images only"),
+        (["data=phantom3d", "model=timm", "model.name=resnet18"], "for images only"),
+        (["data_dims=4"], "data_dims=4: give 2, 3 or null"),
+        (["model=timm", "data=breastmnist"], "model.name must be given"),
+    ],
+)
+def test_what_does_not_go_together(overrides, message):
+    assert message in problems(*overrides)[0]
+
+
 def test_seed_zero_is_a_seed():
     assert config.compose(["seed=0"]).seed == 0
 
@@ -127,6 +173,8 @@ COMMANDS = {
     "misspelt key": (["data.sizee=28"], 2, "did you mean 'data.size'"),
     "misspelt in a sweep": (["-m", "data=breastmnist,bloodmist"], 2, "did you mean 'bloodmnist'"),
     "evaluate": (["--help"], 0, "metrics.json"),
+    "a sweep without -m": (["experiment=ablation"], 2, "is a sweep over ablation: write -m"),
+    "misspelt in a sweep of a file": (["-m", "experiment=ablation", "seed=0,x"], 2, "seed=x"),
 }
 
 
