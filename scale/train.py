@@ -265,14 +265,18 @@ def _table(metrics: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _job(config: DictConfig) -> None:
+def _job(config: DictConfig) -> str | None:
     """What Hydra runs."""
     from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
 
+    from scale import sweep_job
     from scale.usage import USER_ERRORS
 
     logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of its font cache
     settings = HydraConfig.get()
+    if settings.mode == RunMode.MULTIRUN:
+        return sweep_job.run(config)
     try:
         train(config, Path(settings.runtime.output_dir), overrides=settings.overrides.task)
     except USER_ERRORS as error:
@@ -280,6 +284,7 @@ def _job(config: DictConfig) -> None:
             raise
         print(f"scale: {error}", file=sys.stderr)
         sys.exit(1)
+    return None
 
 
 def main() -> None:
@@ -288,6 +293,7 @@ def main() -> None:
 
     if show_help(sys.argv[1:], TRAIN):
         return
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda text: text not in ("-m", "--multirun"))  # first, wherever it stood
     configuration.check_command_line(sys.argv[1:])
     folder = str(configuration.directory())
     hydra.main(version_base=configuration.VERSION_BASE, config_path=folder, config_name="train")(_job)()
