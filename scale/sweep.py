@@ -197,8 +197,8 @@ def parallel(launcher: Mapping[str, Any], *, count: int, batch: int | None) -> i
         case "BasicLauncher":
             return 1
         case "JoblibLauncher":
-            cores, wanted = cores(), int(launcher["n_jobs"])
-            return min(most, wanted if wanted > 0 else max(1, cores + 1 + wanted))
+            wanted = int(launcher["n_jobs"])
+            return min(most, wanted if wanted > 0 else max(1, cores() + 1 + wanted))
         case "LocalLauncher":
             return most  # all at once
     return None
@@ -228,7 +228,9 @@ def _check(config: DictConfig) -> None:
         raise ValueError(f"hydra/sweeper={sweeper['_target_']}: only Hydra's basic sweeper is supported")
     for key in ("nodes", "tasks_per_node"):
         if launcher.get(key, 1) != 1:
-            raise ValueError(f"hydra.launcher.{key}={launcher[key]}: give 1; a run starts its own processes (trainer=ddp)")
+            raise ValueError(
+                f"hydra.launcher.{key}={launcher[key]}: give 1, a run starts its own processes"
+            )
 
 
 def _compare(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path, *, resume: bool) -> None:

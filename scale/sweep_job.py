@@ -35,7 +35,7 @@ def run(config: DictConfig) -> str:
     name = f"job {settings.job.num} ({' '.join(differs)})" if differs else f"job {settings.job.num}"
     if (root / sweep.STOP).exists():
         return "stopped"
-    record = {"number": settings.job.num, "overrides": list(settings.overrides.task), "attempts": []}
+    record: dict[str, Any] = {"number": settings.job.num, "overrides": list(settings.overrides.task), "attempts": []}
     record |= sweep.read(folder / sweep.JOB)
     if jobs.state(folder) == "done":
         if record.get("status") != "done":  # finished in the moment in which the sweep was killed
