@@ -13,11 +13,10 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from scale.interruption import GRACE_SECONDS, PARENT
 from scale.runs import CHECKPOINTS, CONFIG, METRICS
 
-PARENT = "SCALE_PARENT"  # environment variable: the process that a run ends with
-LOCK = ".lock"
-GRACE_SECONDS = 60.0
+LOCK = ".job.lock"
 COMMAND = (sys.executable, "-m", "scale.train")
 
 
@@ -26,7 +25,8 @@ def state(folder: str | Path) -> str:
     folder = Path(folder)
     if (folder / METRICS).exists():
         return "done"
-    return "started" if (folder / CHECKPOINTS / "last.ckpt").exists() else "new"
+    saved = any((folder / CHECKPOINTS / name).exists() for name in ("last.ckpt", "previous.ckpt"))
+    return "started" if saved else "new"
 
 
 def start(

@@ -24,6 +24,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from scale import jobs
+from scale.resume import PLACES
 from scale.runs import METRICS, write_json
 from scale.usage import USER_ERRORS
 
@@ -228,23 +229,27 @@ def _check(config: DictConfig) -> None:
         raise ValueError(f"hydra/sweeper={sweeper['_target_']}: only Hydra's basic sweeper is supported")
     for key in ("nodes", "tasks_per_node"):
         if launcher.get(key, 1) != 1:
-            raise ValueError(
-                f"hydra.launcher.{key}={launcher[key]}: give 1, a run starts its own processes"
-            )
+            raise ValueError(f"hydra.launcher.{key}={launcher[key]}: give 1, a run starts its own processes")
 
 
 def _compare(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path, *, resume: bool) -> None:
     hint = "give another folder with hydra.sweep.dir=..., or none, for a new one"
     if not resume:
         raise FileExistsError(f"{folder} holds a sweep, and sweep.resume=false: {hint}")
-    if (old["choices"], old["jobs"]) == (new["choices"], new["jobs"]):
+    there, here = ({key: value for key, value in found["choices"].items() if _tells(key)} for found in (old, new))
+    same = [[text for text in job if _tells(text.partition("=")[0])] for job in old["jobs"]]
+    if there == here and same == [[text for text in job if _tells(text.partition("=")[0])] for job in new["jobs"]]:
         return
-    there, here = old["choices"], new["choices"]
     keys = [key for key in {**there, **here} if there.get(key) != here.get(key)]
     differs = [f"{key} is {there.get(key, 'not given')} there and {here.get(key, 'not given')} here" for key in keys]
     if not differs:
         differs = [f"{len(old['jobs'])} jobs there and {len(new['jobs'])} here, or in another order"]
     raise FileExistsError(f"{folder} holds another sweep ({'; '.join(differs)}): {hint}")
+
+
+def _tells(key: str) -> bool:
+    """Whether a key makes another sweep, and does not only say where its jobs run or find their data."""
+    return not any(key == place or key.startswith(f"{place}.") for place in PLACES)
 
 
 def cores() -> int:
