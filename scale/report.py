@@ -117,11 +117,15 @@ def _line(cells: Iterable[str]) -> str:
 
 def main() -> None:
     """The command."""
+    from scale import sweep, sweep_report
     from scale.usage import REPORT, USER_ERRORS, show_help
 
     if show_help(sys.argv[1:], REPORT):
         return
     try:
+        if len(sys.argv) == 2 and (Path(sys.argv[1]) / sweep.PLAN).is_file():
+            sweep_report.write(sys.argv[1])
+            return
         if sys.argv[1:]:
             add(sys.argv[1:])
         print(table(read()))
