@@ -7,19 +7,18 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from scale import signatures
+from scale import signatures, sweep_plan
 from scale.data import catalog
 from scale.dims import spatial_dims, wrong_dims
 from scale.interruption import slurm_job
@@ -35,6 +34,7 @@ SUPPLIED = {
     "trainer": frozenset({"callbacks", "logger", "default_root_dir", "plugins"}),
     "logger": frozenset({"save_dir", "id", "resume"}),
 }
+EXTRAS = {"joblib": "joblib", "submitit_local": "submitit", "submitit_slurm": "submitit", "ray": "ray"}  # of launchers
 LISTS = ("callbacks", "logger")  # groups of named nodes, each with its own target
 
 
@@ -52,6 +52,13 @@ class Evaluation:
     """What is done beside the plain evaluation of a split."""
 
     tta: bool = False
+
+
+@dataclass
+class Sweep:
+    """What a sweep (`-m`) does where its folder holds the same sweep already: it goes on, or stops with an error."""
+
+    resume: bool = True
 
 
 @dataclass
@@ -79,6 +86,7 @@ class TrainConfig:
     resume: str | None = None
     rerun: str | None = None
     allow_changed_code: bool = False
+    sweep: Sweep = field(default_factory=Sweep)
 
 
 @dataclass
@@ -185,8 +193,8 @@ def check_command_line(arguments: Sequence[str], *, name: str = "train") -> None
     if given.help or given.hydra_help or given.info or given.shell_completion:
         return
     try:
-        asked = _with_parameters(given.overrides, name, given.config_dir, sweep=given.multirun)
-        for overrides in _jobs(asked, sweep=given.multirun):
+        whole = partial(_compose, name=name, config_dir=given.config_dir, hydra=True)
+        for overrides in sweep_plan.jobs_to_check(given.overrides, multirun=given.multirun, compose=whole):
             compose(overrides, name=name, config_dir=given.config_dir)
     except (ConfigError, HydraException) as error:
         print(f"scale: {error}", file=sys.stderr)
@@ -209,50 +217,13 @@ def instantiate(node: Any, **supplied: Any) -> Any:
     return build(**supplied)  # called here: inside Hydra a dataclass among the arguments would become a DictConfig
 
 
-def _compose(overrides: Sequence[str], name: str, config_dir: str | None) -> DictConfig:
-    config = _unresolved(overrides, name, config_dir)
-    OmegaConf.resolve(config)
-    return config
-
-
-def _unresolved(overrides: Sequence[str], name: str, config_dir: str | None, **options: bool) -> DictConfig:
+def _compose(overrides: Sequence[str], name: str, config_dir: str | None, *, hydra: bool = False) -> DictConfig:
     search = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
     with initialize_config_dir(config_dir=str(directory()), version_base=VERSION_BASE):
-        return hydra_compose(name, overrides=[*search, *overrides], **options)
-
-
-def _with_parameters(overrides: Sequence[str], name: str, config_dir: str | None, *, sweep: bool) -> list[str]:
-    """The overrides, behind those that a chosen file sweeps over (`hydra.sweeper.params`), which needs `-m`."""
-    job = next(_jobs(overrides, sweep=sweep), [])
-    try:
-        params = _unresolved(job, name, config_dir, return_hydra_config=True).hydra.sweeper.get("params") or {}
-    except (HydraException, OmegaConfBaseException):
-        return list(overrides)  # what is wrong is told with the rest
-    given = {override.lstrip("+~").partition("=")[0] for override in overrides}
-    wanted = {key: value for key, value in params.items() if key not in given}
-    if wanted and not sweep:
-        what = next((override for override in overrides if override.startswith("experiment=")), "this")
-        raise ConfigError([f"{what} is a sweep over {', '.join(wanted)}: write -m before it, or choose of {wanted}"])
-    return [*(f"{key}={value}" for key, value in wanted.items()), *overrides]
-
-
-def _jobs(overrides: Sequence[str], *, sweep: bool) -> Iterator[list[str]]:
-    """The job of a plain command; of a sweep, as many jobs as show every value of every override once."""
-    if not sweep:
-        yield list(overrides)
-        return
-    choices = []
-    for override in OverridesParser.create().parse_overrides(overrides=list(overrides)):
-        key = override.get_key_element()
-        chosen = override.value()
-        if isinstance(chosen, Glob):
-            choices.append([f"{key}={name}" for name in chosen.filter(options(str(key)))])
-        elif override.is_sweep_override():
-            choices.append([f"{key}={value}" for value in override.sweep_string_iterator()])
-        else:
-            choices.append([override.input_line or ""])
-    longest = max(map(len, choices), default=1)
-    yield from ([values[min(n, len(values) - 1)] for values in choices if values] for n in range(longest))
+        config = hydra_compose(name, overrides=[*search, *overrides], return_hydra_config=hydra)
+    if not hydra:  # parts of Hydra's own are known only when it runs
+        OmegaConf.resolve(config)
+    return config
 
 
 def _problems(config: DictConfig, name: str) -> Iterator[str]:
@@ -283,6 +254,8 @@ def _explain(error: Exception, override: str, config: DictConfig | None, name: s
     missing = getattr(error, "missing_cfg_file", None)
     if missing and getattr(error, "options", None) is not None:
         group, _, given = str(missing).rpartition("/")
+        if group == "hydra/launcher" and given in EXTRAS:
+            return f"{group}={given} is not installed: pip install 'scale-medvision[{EXTRAS[given]}]'"
         allowed = [name for name in error.options if not name.startswith("_")]  # type: ignore[attr-defined]
         where = "" if override == f"{group}={given}" else f"{override}: "
         return (

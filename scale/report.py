@@ -219,6 +219,7 @@ def _markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> Iterator[s
 
 def main() -> None:
     """The command."""
+    from scale import sweep, sweep_report
     from scale.usage import REPORT, USER_ERRORS, show_help
 
     arguments = sys.argv[1:]
@@ -230,6 +231,9 @@ def main() -> None:
         unknown = [argument for argument in folders if argument.startswith("-")]
         if unknown:
             raise ValueError(f"there is no option {unknown[0]}: give --ablation, or folders of finished runs")
+        if len(folders) == 1 and (Path(folders[0]) / sweep.PLAN).is_file():
+            sweep_report.write(folders[0])
+            return
         for line in add(folders) if folders else []:
             print(f"scale: replaced {line}", file=sys.stderr)
         print((ablation_table if ablation else table)(read()))

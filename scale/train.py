@@ -335,16 +335,20 @@ def _table(metrics: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _job(config: DictConfig) -> None:
+def _job(config: DictConfig) -> str | None:
     """What Hydra runs."""
     from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
 
+    from scale import sweep_job
     from scale.interruption import Interrupted, end_with_parent
     from scale.usage import USER_ERRORS
 
+    settings = HydraConfig.get()
+    if settings.mode == RunMode.MULTIRUN:
+        return sweep_job.run(config)
     end_with_parent()
     logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of its font cache
-    settings = HydraConfig.get()
     try:
         train(config, Path(settings.runtime.output_dir), overrides=settings.overrides.task)
     except Interrupted as stop:
@@ -354,6 +358,7 @@ def _job(config: DictConfig) -> None:
             raise
         print(f"scale: {error}", file=sys.stderr)
         sys.exit(1)
+    return None
 
 
 def main() -> None:
@@ -363,6 +368,7 @@ def main() -> None:
 
     if show_help(sys.argv[1:], TRAIN):
         return
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda text: text not in ("-m", "--multirun"))  # first, wherever it stood
     try:
         sys.argv[1:] = expand(sys.argv[1:])
     except USER_ERRORS as error:

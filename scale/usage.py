@@ -20,7 +20,10 @@ Groups (group=option; * is the default):
 Keys (key=value), for example:
   seed=1   data.size=64   data.root=DIR   data.batch_size=64   trainer.max_epochs=30   hydra.run.dir=DIR
   python -m scale.train --cfg job                              shows every key with its value
-  python -m scale.train -m seed=0,1,2 data=breastmnist         runs a sweep
+  python -m scale.train -m seed=0,1,2 data=breastmnist         runs a sweep, each job in a process of its own
+  python -m scale.train -m sweep=seeds data=breastmnist        the same, ready-made; with hydra.sweep.dir=DIR the same
+                                                               command goes on where a sweep was stopped
+  python -m scale.train -m sweep=all hydra/launcher=joblib hydra.launcher.n_jobs=4    four jobs at a time
   python -m scale.train -m experiment=ablation seed=0,1,2      runs the network without one of its parts at a time
   python -m scale.train --hydra-help                           shows Hydra's own flags
 """
@@ -45,11 +48,12 @@ usage: python -m scale.describe [data=...] [model=...] [output=FILE.png]
 Prints the shapes on a sample's way through a SCALE network, its parameters and multiply-adds, and draws them.
 """
 REPORT = """\
-usage: python -m scale.report [--ablation] [RUN_FOLDER ...]
+usage: python -m scale.report [--ablation] [RUN_FOLDER ...] | SWEEP_FOLDER
 
 Prints our results beside every published one, as a Markdown table for each data set: mean and standard deviation over
 all seeds that were run. With --ablation: what is left without each part of the network. Run folders that are named are
 added to the results first (scale/published/scale.csv, a row per run).
+Of a sweep's folder, it writes and prints that sweep's own tables, also where the sweep was killed or is running.
 """
 USER_ERRORS = (
     ValueError,

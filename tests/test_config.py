@@ -1,11 +1,12 @@
 import os
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 from omegaconf import DictConfig, ListConfig
 
-from scale import config
+from scale import config, sweep_plan
 from scale.data import catalog
 
 
@@ -16,7 +17,7 @@ def problems(*overrides, **options):
 
 
 @pytest.mark.parametrize(
-    "group", ["model", "trainer", "hardware", "optimizer", "scheduler", "augment", "logger", "debug"]
+    "group", ["model", "trainer", "hardware", "optimizer", "scheduler", "augment", "logger", "debug", "sweep"]
 )
 def test_every_option_of_every_group_composes(group):
     names = config.options(group)
@@ -102,10 +103,14 @@ def test_an_experiment_file_of_ones_own(tmp_path):
 
 def test_a_sweep_is_checked_with_every_value():
     jobs = list(
-        config._jobs(
-            ["data=glob(organ*mnist)", "seed=range(0,2)", "model=scale,scale_tiny", "task.compile=true"], sweep=True
+        sweep_plan.jobs_to_check(
+            ["data=glob(organ*mnist)", "seed=range(0,2)", "model=scale,scale_tiny", "task.compile=true"],
+            multirun=True,
+            compose=partial(config._compose, name="train", config_dir=None, hydra=True),
         )
     )
+    assert len(jobs) == 3 + 3  # every value once, then the other pairs
+    jobs = jobs[:3]
     assert [job[0] for job in jobs] == ["data=organamnist", "data=organcmnist", "data=organsmnist"]
     assert {job[1] for job in jobs} == {"seed=0", "seed=1"}
     assert {job[2] for job in jobs} == {"model=scale", "model=scale_tiny"}
@@ -172,8 +177,16 @@ COMMANDS = {
     "misspelt data set": (["data=bloodmist"], 2, "did you mean 'bloodmnist'"),
     "misspelt key": (["data.sizee=28"], 2, "did you mean 'data.size'"),
     "misspelt in a sweep": (["-m", "data=breastmnist,bloodmist"], 2, "did you mean 'bloodmnist'"),
+    "sweep file without -m": (["sweep=seeds"], 2, "python -m scale.train -m sweep=seeds"),
+    "misspelt sweep": (["sweep=seedz", "-m"], 2, "did you mean 'seeds'"),
+    "misspelt in a ready sweep": (["-m", "sweep=seeds", "data.sizee=28"], 2, "did you mean 'data.size'"),
+    "two values that exclude each other": (
+        ["-m", "data=vesselmnist3d,breastmnist", "data.size=28,128"],
+        2,
+        "vesselmnist3d has no size 128",
+    ),
     "evaluate": (["--help"], 0, "metrics.json"),
-    "a sweep without -m": (["experiment=ablation"], 2, "is a sweep over ablation: write -m"),
+    "a sweep without -m": (["experiment=ablation"], 2, "experiment=ablation is for several runs (ablation="),
     "misspelt in a sweep of a file": (["-m", "experiment=ablation", "seed=0,x"], 2, "seed=x"),
 }
 
