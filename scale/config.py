@@ -58,6 +58,7 @@ class TrainConfig:
     budget: Budget = field(default_factory=Budget)
     paths: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
+    test: bool = True
     compile: bool = False
     threads: int | None = None
 

@@ -1,6 +1,7 @@
 """`python -m scale.evaluate`: recompute a run's figures from its checkpoint, or score an official prediction file."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +53,7 @@ def evaluate_run(folder: str | Path, *, device: str = "cpu", data: dict[str, Any
         data: changes to the run's `data` node, such as another `root`.
 
     Returns:
-        `val` and `test`, each with its scores, and `difference`: the largest absolute difference to `metrics.json`.
+        `val` and, if the run has it, `test`, each with its scores, and `difference`: the largest absolute difference to `metrics.json`.
     """
     from scale.evaluation.metrics import scores
     from scale.runs import load_run
@@ -61,7 +62,7 @@ def evaluate_run(folder: str | Path, *, device: str = "cpu", data: dict[str, Any
     run.datamodule.setup()
     found: dict[str, Any] = {}
     differences = [0.0]
-    for split in ("val", "test"):
+    for split in _splits(run.metrics):
         outputs = predict(run, split, device=device)
         seen = run.predictions[split]["index"]  # all, but for a fast_dev_run
         found[split] = scores(outputs["labels"][seen], outputs["probabilities"][seen], run.metrics["problem"])
@@ -101,13 +102,18 @@ def _run(config: DictConfig) -> int:
     changes = {key: value for key, value in configuration.plain(config.data).items() if value is not None}
     result = evaluate_run(config.run, device=_device(config.accelerator), data=changes)
     print(f"{'':8}{'AUC':>7}{'ACC':>7}")
-    for split in ("val", "test"):
+    for split in _splits(result):
         print(f"{split:8}{result[split]['auc']:7.3f}{result[split]['acc']:7.3f}")
     if result["difference"] <= TOLERANCE:
         print(f"agrees with metrics.json (largest difference {result['difference']:.1e})")
         return 0
     print(f"DIFFERS from metrics.json by up to {result['difference']:.1e}: other data, code, versions or device?")
     return 1
+
+
+def _splits(scores: Mapping[str, Any]) -> list[str]:
+    """Those that a run was evaluated on; `test=false` leaves test out."""
+    return [split for split in ("val", "test") if split in scores]
 
 
 def _device(accelerator: str) -> str:

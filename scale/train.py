@@ -99,7 +99,7 @@ def _train(config: DictConfig, folder: Path) -> dict[str, Any]:
         trainer.fit(task, datamodule=datamodule)
         fitted = time.perf_counter()
         best = _load_best(trainer, task, folder)
-        outputs = _evaluate(trainer, task, datamodule)
+        outputs = _evaluate(trainer, task, datamodule, test=config.test)
         seconds = {"prepare": prepared - started, "fit": fitted - prepared, "evaluate": time.perf_counter() - fitted}
         metrics = _metrics(config, trainer, task, datamodule, outputs)
         metrics |= {"best_epoch": best, "seconds": {name: round(value, 3) for name, value in seconds.items()}}
@@ -155,14 +155,17 @@ def _load_best(trainer: "L.Trainer", task: "ClassificationTask", folder: Path) -
     return int(state["epoch"])
 
 
-def _evaluate(trainer: "L.Trainer", task: "ClassificationTask", datamodule: "ImageDataModule") -> dict[str, "Outputs"]:
-    """Val and test, once."""
+def _evaluate(
+    trainer: "L.Trainer", task: "ClassificationTask", datamodule: "ImageDataModule", *, test: bool
+) -> dict[str, "Outputs"]:
+    """Val and, where asked for, test, once."""
     found: dict[str, Outputs] = {}
     trainer.validate(task, datamodule=datamodule, verbose=False)
     assert task.outputs is not None
     found["val"] = task.outputs
-    trainer.test(task, datamodule=datamodule, verbose=False)
-    found["test"] = task.outputs
+    if test:
+        trainer.test(task, datamodule=datamodule, verbose=False)
+        found["test"] = task.outputs
     return found
 
 
@@ -224,7 +227,7 @@ def _write(
     drawn = {}
     if (folder / runs.HISTORY).exists():
         drawn["history"] = figures.history(history.read(folder / runs.HISTORY))
-    if not partial:
+    if "test" in outputs and not partial:
         truth, probabilities = outputs["test"].labels, outputs["test"].probabilities
         for name in ("roc", "precision_recall", "confusion", "reliability"):
             drawn[f"test_{name}"] = getattr(figures, name)(truth, probabilities, problem, names)
@@ -253,7 +256,7 @@ def _table(metrics: Mapping[str, Any]) -> str:
     """Val and test beside the best published result."""
     from scale.evaluation import published
 
-    rows = [(split, metrics[split]["auc"], metrics[split]["acc"], "") for split in ("val", "test")]
+    rows = [(split, metrics[split]["auc"], metrics[split]["acc"], "") for split in ("val", "test") if split in metrics]
     best = published.best(metrics["flag"])
     if best:
         methods = dict.fromkeys(f"{row.method} ({row.input_size})" for row in best)
