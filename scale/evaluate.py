@@ -53,7 +53,8 @@ def evaluate_run(folder: str | Path, *, device: str = "cpu", data: dict[str, Any
         data: changes to the run's `data` node, such as another `root`.
 
     Returns:
-        `val` and, if the run has it, `test`, each with its scores, and `difference`: the largest absolute difference to `metrics.json`.
+        `val` and, if the run has it, `test`, each with its scores, and `difference`: the largest absolute difference
+        to `metrics.json`.
     """
     from scale.evaluation.metrics import scores
     from scale.runs import load_run

@@ -6,7 +6,7 @@ from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from scale import config as configuration
 from scale.data.files import replacing
@@ -14,7 +14,9 @@ from scale.data.files import replacing
 FOLDER = "experiment"
 
 
-def write(folder: Path, name: str, overrides: Sequence[str], *, config_dir: str | None = None, comment: str = "") -> Path:
+def write(
+    folder: Path, name: str, overrides: Sequence[str], *, config_dir: str | None = None, comment: str = ""
+) -> Path:
     """Writes `<folder>/experiment/<name>.yaml`, which gives the same configuration as the overrides do.
 
     An option that is not ours is written beside it, so that the folder needs no other one.
@@ -30,13 +32,13 @@ def write(folder: Path, name: str, overrides: Sequence[str], *, config_dir: str 
         ValueError: a key was removed, which a file cannot say.
     """
     config = configuration.compose(overrides, config_dir=config_dir)
-    chosen = _choices(overrides, config_dir, config)
+    chosen = choices(overrides, config_dir=config_dir)
     for group, option in chosen.items():
         if option is not None and option not in configuration.options(group):
             _save(folder / group / f"{option}.yaml", OmegaConf.to_yaml(config[group]))
     base = configuration.compose([f"{group}={option}" for group, option in chosen.items()], config_dir=str(folder))
     changed = difference(configuration.plain(config), configuration.plain(base))
-    usual = _choices([], None, config)
+    usual = choices([])
     defaults = [{f"override /{group}": option} for group, option in chosen.items() if option != usual[group]]
     body = {**({"defaults": defaults} if defaults else {}), **changed}
     lines = ["# @package _global_", *(f"# {line}" for line in comment.splitlines())]
@@ -67,12 +69,12 @@ def difference(config: Mapping[str, Any], base: Mapping[str, Any], *, path: str 
     return found
 
 
-def _choices(overrides: Sequence[str], config_dir: str | None, config: DictConfig) -> dict[str, str | None]:
+def choices(overrides: Sequence[str], *, config_dir: str | None = None) -> dict[str, str | None]:
     """The option of each group that is a node of the configuration."""
     search = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
     with initialize_config_dir(config_dir=str(configuration.directory()), version_base=configuration.VERSION_BASE):
         composed = hydra_compose("train", overrides=[*search, *overrides], return_hydra_config=True)
-    return {group: option for group, option in composed.hydra.runtime.choices.items() if group in config}
+    return {group: option for group, option in composed.hydra.runtime.choices.items() if group in composed}
 
 
 def _save(path: Path, text: str) -> None:

@@ -134,21 +134,31 @@ def _range(entry: Any) -> "BaseDistribution":
     for name in entry:
         if name not in allowed:
             raise ValueError(f"a range has no {name!r}{nearest(str(name), allowed)}; allowed: {', '.join(allowed)}")
-    low, high, log, step = (entry.get(name) for name in allowed)
-    for name, number in (("low", low), ("high", high), *([("step", step)] if "step" in entry else [])):
-        if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
-            raise ValueError(f"{name}={number}: give a number" if name in entry else f"{name} is missing: give a number")
-    if not isinstance(log, bool | None):
+    low, high = _number(entry, "low"), _number(entry, "high")
+    step = _number(entry, "step") if "step" in entry else None
+    log = entry.get("log", False)
+    if not isinstance(log, bool):
         raise ValueError(f"log={log}: give true or false")
     if not low < high:
         raise ValueError(f"low={low} is not below high={high}")
-    if log and (low <= 0 or step is not None):
-        raise ValueError(f"low={low}: a logarithmic range begins above 0" if low <= 0 else "give log or step, not both")
+    if log and low <= 0:
+        raise ValueError(f"low={low}: a logarithmic range begins above 0")
+    if log and step is not None:
+        raise ValueError("give log or step, not both")
     if step is not None and (step <= 0 or not math.isclose((high - low) / step, round((high - low) / step))):
         raise ValueError(f"step={step} does not lead from low={low} to high={high}")
-    if all(isinstance(number, int) for number in (low, high, step or 1)):
-        return IntDistribution(low, high, log=bool(log), step=step or 1)
-    return FloatDistribution(low, high, log=bool(log), step=step)
+    if isinstance(low, int) and isinstance(high, int) and isinstance(step, int | None):
+        return IntDistribution(low, high, log=log, step=step or 1)
+    return FloatDistribution(low, high, log=log, step=step)
+
+
+def _number(entry: Mapping[str, Any], name: str) -> int | float:
+    if name not in entry:
+        raise ValueError(f"{name} is missing")
+    number = entry[name]
+    if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+        raise ValueError(f"{name}={number}: give a number")
+    return number
 
 
 def _ends(distribution: Any) -> list[Value]:
