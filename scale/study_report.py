@@ -47,10 +47,11 @@ def _draw(study: "Study") -> None:
             drawn["history"] = axes = draw.plot_optimization_history(study.record, target_name="best val AUC")
             axes.set(title=f"{len(study.trials())} trials")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-            axes.legend(["a trial", "best so far"], loc="lower right")
+            axes.legend(["a trial", "best so far"])
         if len(values) > 1:
             drawn["importances"] = axes = draw.plot_param_importances(study.record)
-            axes.set(title="What the val AUC depends on (PED-ANOVA)", xlabel="importance, of 1", ylabel="")
+            axes.set_title("What the val AUC depends on (PED-ANOVA)", loc="left")
+            axes.set(xlabel="share of the importance", ylabel="")
             axes.legend().remove()
         for name, axes in drawn.items():
             assert isinstance(axes.figure, Figure)
