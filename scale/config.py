@@ -1,9 +1,12 @@
 """Where `conf/` is, the root schema, the check of a whole configuration, and the one caller of `instantiate`."""
 
+import hashlib
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from scale import signatures
 from scale.data import catalog
+from scale.interruption import slurm_job
 
 VERSION_BASE = "1.3"
 PACKAGE = Path(__file__).resolve().parent
@@ -61,6 +65,10 @@ class TrainConfig:
     test: bool = True
     compile: bool = False
     threads: int | None = None
+    matmul_precision: str = "highest"
+    resume: str | None = None
+    rerun: str | None = None
+    allow_changed_code: bool = False
 
 
 @dataclass
@@ -91,6 +99,20 @@ class TuneConfig:
 SCHEMAS = {"train": TrainConfig, "evaluate": EvaluateConfig, "tune": TuneConfig}
 for _name, _schema in SCHEMAS.items():
     ConfigStore.instance().store(name=f"{_name}_schema", node=_schema)
+
+
+def _stamp() -> str:
+    """What makes a run folder's name its own: the time, or under a cluster what all processes of the job agree on."""
+    if STAMP in os.environ:
+        return os.environ[STAMP]
+    if "SLURM_JOB_ID" in os.environ:  # the same after a requeue, another one for another command of the job
+        command = hashlib.sha256("\n".join(sys.argv[1:]).encode()).hexdigest()[:6]
+        return f"slurm{slurm_job()}-{command}"
+    return f"{datetime.now():%Y%m%d-%H%M%S-%f}"
+
+
+STAMP = "SCALE_STAMP"  # environment variable: the stamp that rank 0 has chosen for all
+OmegaConf.register_new_resolver("stamp", _stamp, use_cache=True)
 
 
 class ConfigError(Exception):
