@@ -1,6 +1,7 @@
 """A configuration as an experiment file: what differs from the options that it is made of."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def write(
             _save(folder / group / f"{option}.yaml", OmegaConf.to_yaml(config[group]))
     base = configuration.compose([f"{group}={option}" for group, option in chosen.items()], config_dir=str(folder))
     changed = difference(configuration.plain(config), configuration.plain(base))
-    usual = choices([])
+    usual = _usual()
     defaults = [{f"override /{group}": option} for group, option in chosen.items() if option != usual[group]]
     body = {**({"defaults": defaults} if defaults else {}), **changed}
     lines = ["# @package _global_", *(f"# {line}" for line in comment.splitlines())]
@@ -75,6 +76,11 @@ def choices(overrides: Sequence[str], *, config_dir: str | None = None) -> dict[
     with initialize_config_dir(config_dir=str(configuration.directory()), version_base=configuration.VERSION_BASE):
         composed = hydra_compose("train", overrides=[*search, *overrides], return_hydra_config=True)
     return {group: option for group, option in composed.hydra.runtime.choices.items() if group in composed}
+
+
+@cache
+def _usual() -> dict[str, str | None]:
+    return choices([])
 
 
 def _save(path: Path, text: str) -> None:

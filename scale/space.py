@@ -86,15 +86,17 @@ def default(space: Space, overrides: Sequence[str], *, config_dir: str | None = 
     found: dict[str, Value] = {}
     problems = []
     for key, distribution in space.items():
+        now = OmegaConf.select(config, key.lstrip("+"))
         if isinstance(distribution, CategoricalDistribution):
             rest = without(overrides, {key})
             for value in distribution.choices:
-                if configuration.compose([*rest, assignment(key, value)], config_dir=config_dir) == config:
+                same = value == now and type(value) is type(now)
+                if not same and isinstance(value, str) and not isinstance(now, str):  # a group's option, or a list
+                    same = configuration.compose([*rest, assignment(key, value)], config_dir=config_dir) == config
+                if same:
                     found[key] = value
                     break
-            continue
-        now = OmegaConf.select(config, key.lstrip("+"))
-        if isinstance(distribution, IntDistribution) and isinstance(now, float):
+        elif isinstance(distribution, IntDistribution) and isinstance(now, float):
             ends = f"{distribution.low} and {distribution.high}"
             problems.append(f"tune: {key}: {ends} are whole numbers, but the key takes fractions: write {ends}.0")
         elif isinstance(now, int | float) and _inside(now, distribution):

@@ -11,6 +11,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from scale.data.files import exclusive
+from scale.resume import HARDWARE, PLACES
 from scale.signatures import nearest
 
 if TYPE_CHECKING:
@@ -19,17 +20,7 @@ if TYPE_CHECKING:
     from scale.space import Space, Value
 
 DATABASE, JOURNAL, LOCK, TRIALS, TRIAL_LOCK = "study.db", "journal.log", "study.lock", "trials", ".trial.lock"
-# What may differ between the commands and machines that share a study.
-FREE = (
-    "paths",
-    "threads",
-    "logger",
-    "data.root",
-    "data.cache",
-    "data.download",
-    "data.num_workers",
-    "callbacks.console",
-)
+FREE = (*PLACES, *HARDWARE)  # what may differ between the commands and machines that share a study
 
 
 @dataclass
