@@ -4,7 +4,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from scale import config as configuration
 from scale.signatures import nearest
@@ -69,12 +69,15 @@ def check(space: Space, overrides: Sequence[str], *, config_dir: str | None = No
         raise configuration.ConfigError(problems)
 
 
-def default(space: Space, overrides: Sequence[str], *, config_dir: str | None = None) -> dict[str, Value] | None:
+def default(
+    space: Space, config: DictConfig, overrides: Sequence[str], *, config_dir: str | None = None
+) -> dict[str, Value] | None:
     """The trial that is the configuration itself, or None where that lies outside the space.
 
     Args:
         space: of the study.
-        overrides: of the command line.
+        config: without the values of a trial.
+        overrides: that it is composed of.
         config_dir: further folder of options.
 
     Raises:
@@ -82,7 +85,6 @@ def default(space: Space, overrides: Sequence[str], *, config_dir: str | None = 
     """
     from optuna.distributions import CategoricalDistribution, IntDistribution
 
-    config = configuration.compose(overrides, config_dir=config_dir)
     found: dict[str, Value] = {}
     problems = []
     for key, distribution in space.items():

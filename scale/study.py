@@ -1,6 +1,5 @@
 """A tuning study: Optuna's record and a run folder for each trial, shared by any number of processes."""
 
-import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from scale.data.files import exclusive
 from scale.resume import HARDWARE, PLACES
 from scale.signatures import nearest
 
@@ -94,6 +92,12 @@ class Study:
             "space": {key: json.loads(distribution_to_json(value)) for key, value in space.items()},
             "config": dict(_flat(config)),
         }
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / LOCK).touch()
+        except OSError as error:
+            text = f"cannot write the study's folder ({error.strerror}); give another with study=..."
+            raise type(error)(error.errno, text, str(folder)) from error
         with self.alone():
             self.record = optuna.create_study(
                 storage=_storage(storage, folder),
@@ -210,9 +214,9 @@ class Study:
         folder.mkdir(parents=True, exist_ok=True)
         return FileLock(folder / TRIAL_LOCK)
 
-    def alone(self) -> contextlib.AbstractContextManager[None]:
-        """Lets one process at a time pass."""
-        return exclusive(self.folder / LOCK, hint="give another folder with study=...")
+    def alone(self) -> FileLock:
+        """As a context, lets one process at a time pass."""
+        return FileLock(self.folder / LOCK)
 
 
 def _acquired(lock: FileLock) -> bool:

@@ -50,7 +50,7 @@ class Runner:
         n_trials: of the whole study.
         n_jobs: trials at the same time.
         environment: variables of the process in a slot, from 0.
-        each: called after each trial.
+        better: called when a trial is the best so far.
     """
 
     def __init__(
@@ -61,10 +61,10 @@ class Runner:
         n_trials: int,
         n_jobs: int = 1,
         environment: Callable[[int], Mapping[str, str]] = lambda slot: {},
-        each: Callable[[], None] = lambda: None,
+        better: Callable[[], None] = lambda: None,
     ) -> None:
         self.study, self.overrides, self.n_trials, self.n_jobs = study, list(overrides), n_trials, n_jobs
-        self.environment, self.each = environment, each
+        self.environment, self.better = environment, better
         self.failed: dict[int, str] = {}
         self._active: list[_Active] = []
         self._seconds: list[float] = []
@@ -118,6 +118,8 @@ class Runner:
             self._end(active)
         elif prune and active.process is not None:
             jobs.stop(active.process, grace=STOP_SECONDS)
+            if jobs.state(active.task.folder) == "done":
+                return  # it was about to end: what it found counts
             self.study.tell(active.task, pruned=True)
             self._finish(active, f"pruned after epoch {max(active.task.reported) + 1}")
 
@@ -166,7 +168,8 @@ class Runner:
         so_far = f"best {best.value:.4f} (trial {best.number})" if best else "no best yet"
         values = " ".join(f"{key}={_short(value)}" for key, value in active.task.values.items())
         log.info("trial %3d  %s  %s  %s left  %s", active.task.number, text, so_far, self._left(), values)
-        self.each()
+        if best is not None and best.number == active.task.number:
+            self.better()
         if best is None and len(self.failed) >= HOPELESS:
             raise HopelessError(
                 f"the first {len(self.failed)} trials failed, the last with: {self.failed[active.task.number]}"

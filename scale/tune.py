@@ -105,7 +105,7 @@ def tune(plan: Plan) -> "Study":
     from scale.trials import Runner
 
     settings = plan.settings
-    first = spaces.default(plan.space, plan.overrides, config_dir=plan.config_dir)
+    first = spaces.default(plan.space, plan.config, plan.overrides, config_dir=plan.config_dir)
     study = Study(
         plan.folder,
         space=plan.space,
@@ -127,7 +127,7 @@ def tune(plan: Plan) -> "Study":
             n_trials=settings.n_trials,
             n_jobs=settings.n_jobs,
             environment=lambda slot: _environment(plan, slot),
-            each=lambda: write_best(plan, study),
+            better=lambda: write_best(plan, study),
         )
         try:
             runner.run()

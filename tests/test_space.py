@@ -6,6 +6,10 @@ from scale import config, space
 PHANTOM = ["data=phantom2d", "model=scale_tiny"]
 
 
+def default(found, overrides):
+    return space.default(found, config.compose(overrides), overrides)
+
+
 def problems(text):
     with pytest.raises(config.ConfigError) as error:
         space.read(config.plain(OmegaConf.create(text)))
@@ -81,28 +85,29 @@ def test_every_key_and_every_end_is_composed():
 def test_spaces_that_come_with_scale_are_right(name):
     found = space.read(config.plain(config.compose([f"tune={name}"], name="tune").tune))
     space.check(found, PHANTOM)
-    assert space.default(found, PHANTOM) is not None
+    assert default(found, PHANTOM) is not None
 
 
 def test_the_configuration_itself_as_a_trial():
     found = of(
-        "{optimizer.lr: {low: 1e-4, high: 1e-2, log: true}, scheduler: [cosine, constant], model.auxiliary: [false, true], "
-        "model.planar_widths: ['[8, 16, 32]', '[16, 32, 64]'], data.batch_size: {low: 8, high: 32, step: 8}}"
+        "{optimizer.lr: {low: 1e-4, high: 1e-2, log: true}, model.auxiliary: [false, true],"
+        " scheduler: [cosine, constant],"
+        " model.planar_widths: ['[8, 16, 32]', '[16, 32, 64]'], data.batch_size: {low: 8, high: 32, step: 8}}"
     )
-    assert space.default(found, [*PHANTOM, "optimizer.lr=0.002"]) == {
+    assert default(found, [*PHANTOM, "optimizer.lr=0.002"]) == {
         "optimizer.lr": 0.002,
         "scheduler": "cosine",
         "model.auxiliary": True,
         "model.planar_widths": "[16, 32, 64]",
         "data.batch_size": 16,
     }
-    assert space.default(found, [*PHANTOM, "optimizer.lr=0.02"]) is None
-    assert space.default(found, [*PHANTOM, "data.batch_size=12"]) is None  # no multiple of the step
+    assert default(found, [*PHANTOM, "optimizer.lr=0.02"]) is None
+    assert default(found, [*PHANTOM, "data.batch_size=12"]) is None  # no multiple of the step
 
 
 def test_whole_numbers_for_a_key_that_takes_fractions():
     with pytest.raises(config.ConfigError, match=r"optimizer.weight_decay: 0 and 1 are whole numbers.*write 0 and 1.0"):
-        space.default(of("{optimizer.weight_decay: {low: 0, high: 1}}"), PHANTOM)
+        default(of("{optimizer.weight_decay: {low: 0, high: 1}}"), PHANTOM)
 
 
 @pytest.mark.parametrize("value", [None, True, False, 3, 1e-5, 0.1 + 0.2, "gate"])

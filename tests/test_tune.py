@@ -1,0 +1,326 @@
+import csv
+import functools
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from scale import config, jobs, tune
+
+STAND_IN = (sys.executable, "-S", str(Path(__file__).with_name("stand_in.py")))
+SPACE = "optimizer.lr: {low: 1e-4, high: 0.1, log: true}\noptimizer.weight_decay: {low: 0.01, high: 0.5}\n"
+# A command of its own whose runs are stand-ins.
+COMMAND = f"from scale import jobs, tune; jobs.COMMAND = {STAND_IN!r}; tune.main()"
+COMPOSE = config.compose
+
+pytestmark = pytest.mark.skipif(not importlib.util.find_spec("optuna"), reason="the extra `tune` is not installed")
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """A folder with a search space."""
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "tune").mkdir()
+    (folder / "tune" / "two.yaml").write_text(SPACE)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def composed_once():
+    """`compose`, which takes a fifth of a second, remembers what it gave."""
+    compose = functools.cache(lambda overrides, options: COMPOSE(overrides, **dict(options)))
+    return lambda overrides=(), **options: compose(tuple(overrides), tuple(options.items()))
+
+
+@pytest.fixture
+def given(request, tmp_path, own, composed_once, monkeypatch):
+    """A command line for a study of stand-ins, without the number of trials."""
+    monkeypatch.setattr(jobs, "COMMAND", STAND_IN)
+    monkeypatch.setattr("scale.trials.POLL_SECONDS", 0.02)
+    monkeypatch.setattr(config, "compose", composed_once)
+    if request.function is not test_a_study_from_end_to_end:
+        monkeypatch.setattr("scale.study_report._draw", lambda study: None)
+    study = tmp_path / "study"
+    return [
+        *("tune=two", f"study={study}", "data=phantom2d", "model=scale_tiny", "budget.max_epochs=6"),
+        *("startup_trials=3", "warmup_epochs=2", "sampler_seed=5"),
+    ]
+
+
+def run(given, own, *more):
+    return tune.tune(tune.plan([*given, *more], config_dir=own))
+
+
+def begin(given, own, *more, **environment):
+    """The command in a process of its own."""
+    command = [sys.executable, "-c", COMMAND, "--config-dir", own, *given, *more]
+    return subprocess.Popen(command, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True)
+
+
+def wait_for(condition, seconds=300.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.02)
+
+
+def lines(path):
+    return path.read_text().split() if path.exists() else []
+
+
+def states(study):
+    return [trial.state.name for trial in study.trials()]
+
+
+def test_a_study_from_end_to_end(given, own, tmp_path, capsys):
+    study = run(given, own, "n_trials=12")
+    trials, out = study.trials(), capsys.readouterr().out
+    # Trial 0 is the configuration itself, and every value is the best epoch's of its own curve.
+    assert trials[0].params == {"optimizer.lr": 0.003, "optimizer.weight_decay": 0.05}
+    finished = [t for t in trials if t.state.name == "COMPLETE"]
+    for trial in finished:
+        metrics = json.loads((tmp_path / "study" / "trials" / f"{trial.number:04d}" / "metrics.json").read_text())
+        assert trial.value == metrics["val"]["auc"]
+        assert list(trial.intermediate_values) == list(range(6))
+    assert study.best().value == max(t.value for t in finished) > trials[0].value
+    # Pruning: after the warm-up and the first trials, below the median, while the run went on.
+    pruned = [t for t in trials if t.state.name == "PRUNED"]
+    assert pruned
+    for trial in pruned:
+        assert trial.number >= 3
+        assert max(trial.intermediate_values) >= 2
+        assert jobs.state(study.run_folder(trial.number)) == "started"
+        assert trial.value < study.best().value
+    # What is left to read.
+    for trial in trials:
+        assert f"trial {trial.number:3}  " in out
+    assert f"best {study.best().value:.4f} (trial {study.best().number})" in out
+    assert "0:00 left" in out
+    rows = list(csv.DictReader((tmp_path / "study" / "trials.csv").open()))
+    assert [row["state"] for row in rows] == [t.state.name.lower() for t in trials]
+    assert [float(row["optimizer.lr"]) for row in rows] == [t.params["optimizer.lr"] for t in trials]
+    for name in ("history", "importances"):
+        assert (tmp_path / "study" / "figures" / f"{name}.png").stat().st_size > 5000
+    # The best trial as an experiment.
+    composed = COMPOSE(["experiment=best"], config_dir=str(tmp_path / "study"))
+    of_trial = [f"{key}={value}" for key, value in study.best().params.items()]
+    assert composed == config.compose(["data=phantom2d", "model=scale_tiny", "budget.max_epochs=6", *of_trial])
+    assert composed.test
+    # The same command has nothing left to do; a larger one adds to it.
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "study" / "trials").rglob("*")}
+    run(given, own, "n_trials=12")
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "study" / "trials").rglob("*")} == before
+    assert len(run(given, own, "n_trials=13").trials()) == 13
+
+
+def test_what_is_tried_does_not_depend_on_interruptions(given, own, tmp_path):
+    whole = run(given, own, "n_trials=6").trials()
+    given = [*given, f"study={tmp_path / 'parts'}"]
+    for count in (1, 4, 6):
+        parts = run(given, own, f"n_trials={count}").trials()
+    assert [t.params for t in parts] == [t.params for t in whole]
+    assert len({t.params["optimizer.lr"] for t in whole}) == 6
+    other = run([*given, f"study={tmp_path / 'other'}"], own, "n_trials=2", "sampler_seed=6").trials()
+    assert other[1].params != whole[1].params
+
+
+def test_settings_change_what_they_name(given, own, tmp_path):
+    assert "PRUNED" not in states(run(given, own, "n_trials=12", "prune=false"))
+    assert "PRUNED" not in states(run([*given, f"study={tmp_path / 'b'}"], own, "n_trials=12", "warmup_epochs=6"))
+    assert "PRUNED" not in states(run([*given, f"study={tmp_path / 'c'}"], own, "n_trials=8", "startup_trials=8"))
+    journal = run([*given, f"study={tmp_path / 'd'}"], own, "n_trials=1", "storage=journal")
+    assert (journal.folder / "journal.log").exists()
+    assert not (journal.folder / "study.db").exists()
+    url = f"sqlite:///{tmp_path}/elsewhere.db"
+    assert states(run([*given, f"study={tmp_path / 'e'}"], own, "n_trials=1", f"storage='{url}'")) == ["COMPLETE"]
+    assert (tmp_path / "elsewhere.db").exists()
+
+
+def test_trials_at_the_same_time(given, own, tmp_path, monkeypatch):
+    monkeypatch.setenv("STAND_IN_SECONDS", "0.1")
+    trials = run(given, own, "n_trials=4", "n_jobs=2", "prune=false").trials()
+    begun, ended = ([getattr(t, name) for t in trials] for name in ("datetime_start", "datetime_complete"))
+    at_once = [sum(a <= moment < b for a, b in zip(begun, ended, strict=True)) for moment in begun]
+    assert max(at_once) == 2
+
+
+def test_a_run_that_is_killed_goes_on(given, own, tmp_path, monkeypatch):
+    start, ended = jobs.start, []
+
+    def start_and_kill(*arguments, **options):
+        process = start(*arguments, **options)
+        if len(ended) < 1:
+            wait_for(lambda: len(lines(Path(arguments[1]) / "computed.txt")) >= 2)
+            process.kill()
+            ended.append(process.wait())
+        return process
+
+    monkeypatch.setenv("STAND_IN_SECONDS", "0.1")
+    monkeypatch.setattr(jobs, "start", start_and_kill)
+    study = run(given, own, "n_trials=1")
+    assert ended == [-9]
+    assert states(study) == ["COMPLETE"]
+    assert lines(study.run_folder(0) / "computed.txt") == list("012345")
+    assert "SIGKILL ended its process; begun again (1 of 2)" in (tmp_path / "study" / "tune.log").read_text()
+
+
+def test_trials_that_fail_are_recorded_and_the_others_go_on(given, own, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("STAND_IN_FAILS_ABOVE", "0.2")
+    study = run(given, own, "n_trials=8")
+    failed = [t for t in study.trials() if t.state.name == "FAIL"]
+    assert 0 < len(failed) < 8
+    assert all(t.params["optimizer.weight_decay"] > 0.2 for t in failed)
+    assert {t.user_attrs["error"] for t in failed} == {"this weight decay is too much"}
+    assert "FAILED: this weight decay is too much" in capsys.readouterr().out
+    monkeypatch.setenv("STAND_IN_FAILS_ABOVE", "0")
+    with pytest.raises(ValueError, match="the first 3 trials failed, the last with: this weight decay"):
+        run([*given, f"study={tmp_path / 'hopeless'}"], own, "n_trials=8")
+
+
+def test_a_killed_command_is_gone_on_with(given, own, tmp_path):
+    process = begin(given, own, "n_trials=3", "prune=false", STAND_IN_SECONDS="0.4")
+    second = tmp_path / "study" / "trials" / "0001" / "computed.txt"
+    wait_for(lambda: len(lines(second)) >= 2)
+    process.kill()
+    assert process.wait() == -9
+    study = run(given, own, "n_trials=3", "prune=false")
+    assert states(study) == ["COMPLETE"] * 3
+    assert lines(second) == list("012345")  # no epoch twice, and none left out
+    assert [list(t.intermediate_values) for t in study.trials()] == [list(range(6))] * 3
+
+
+def test_a_command_that_is_asked_to_stop_leaves_its_trial_to_the_next(given, own, tmp_path):
+    process = begin(given, own, "n_trials=1", STAND_IN_SECONDS="0.4")
+    wait_for(lambda: lines(tmp_path / "study" / "trials" / "0000" / "computed.txt"))
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == 130
+    assert "The same command goes on" in out
+    study = run(given, own, "n_trials=1")
+    assert states(study) == ["COMPLETE"]
+    assert lines(study.run_folder(0) / "computed.txt") == list("012345")
+
+
+def test_processes_share_a_study(given, own, tmp_path):
+    both = [begin(given, own, "n_trials=6", "prune=false", STAND_IN_SECONDS="0.15") for _ in range(2)]
+    said = [process.communicate(timeout=500)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    study = run(given, own, "n_trials=6", "prune=false")
+    assert states(study) == ["COMPLETE"] * 6  # not one too many
+    done = [sum(f"trial {n:3}  val AUC" in text for n in range(6)) for text in said]
+    assert sum(done) == 6
+    assert min(done) >= 1
+    assert all(lines(study.run_folder(n) / "computed.txt") == list("012345") for n in range(6))
+
+
+def test_a_trial_whose_making_was_cut_off_is_made_again(given, own, tmp_path):
+    run(given, own, "n_trials=1")
+    study = run([*given, f"study={tmp_path / 'cut'}"], own, "n_trials=1")
+    study.record.enqueue_trial({"optimizer.lr": 0.01, "optimizer.weight_decay": 0.1})
+    study.record.ask()  # has no values yet, and no process
+    again = run([*given, f"study={tmp_path / 'cut'}"], own, "n_trials=2")
+    assert states(again) == ["COMPLETE", "FAIL", "COMPLETE"]
+    assert again.trials()[2].params == {"optimizer.lr": 0.01, "optimizer.weight_decay": 0.1}
+
+
+def test_the_configuration_may_lie_outside_the_space(given, own, tmp_path, capsys):
+    study = run(given, own, "n_trials=1", "optimizer.weight_decay=0.9")
+    assert "lies outside the space" in capsys.readouterr().out
+    assert study.trials()[0].params["optimizer.weight_decay"] <= 0.5
+
+
+def test_a_study_of_something_else(given, own, tmp_path):
+    run(given, own, "n_trials=1")
+    with pytest.raises(ValueError, match=r"data\.size is 28 there and 64 here.*study=") as error:
+        run(given, own, "n_trials=1", "data.size=64", "optimizer.lr=0.01", "threads=2", "data.root=elsewhere")
+    assert "optimizer.lr is 0.003 there and 0.01 here" in str(error.value)
+    assert "threads" not in str(error.value)
+    assert "data.root" not in str(error.value)
+    other = tmp_path / "other" / "tune" / "two.yaml"
+    other.parent.mkdir(parents=True)
+    other.write_text("optimizer.lr: {low: 0.002, high: 0.1}\n")
+    with pytest.raises(
+        ValueError, match=r"space of optimizer.lr is 0.0001 to 0.1, log there and 0.002 to 0.1 here"
+    ) as error:
+        run(given, str(tmp_path / "other"), "n_trials=1")
+    assert "the space of optimizer.weight_decay is 0.01 to 0.5 there and not set here" in str(error.value)
+
+
+def test_a_storage_that_cannot_be_read(given, own, tmp_path):
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "study.db").write_text("no database, but long enough to be taken for one" * 50)
+    with pytest.raises(ValueError, match=r"study\.db cannot be opened as a study"):
+        run(given, own, "n_trials=1")
+    with pytest.raises(ValueError, match=r"storage=jurnal; did you mean 'journal'\?"):
+        run(given, own, "n_trials=1", "storage=jurnal")
+
+
+def test_the_folder_has_a_name_of_its_own(given, own, tmp_path):
+    rest = [override for override in given if not override.startswith("study=")]
+    plan = tune.plan(rest, config_dir=own)
+    assert plan.folder == Path("studies/phantom2d/scale_tiny/two")
+
+
+WRONG = {
+    "n_trials=0": "n_trials=0: give at least 1",
+    "n_jobs=0": "n_jobs=0: give at least 1",
+    "n_trails=3": "n_trails=3: there is no such key; did you mean 'n_trials'?",
+    "optimzer.lr=3": "did you mean 'optimizer'?",
+    "optimizer.lrr=3": "did you mean 'optimizer.lr'?",
+    "tune=defalt": "did you mean 'default'?",
+    "data=bloodmist": "did you mean 'bloodmnist'?",
+    "test=true": "leaves the test split alone",
+    "hydra.run.dir=x": "every trial has a folder of its own",
+}
+
+
+@pytest.mark.parametrize("override", WRONG)
+def test_mistakes_on_the_command_line(override):
+    with pytest.raises(config.ConfigError) as error:
+        tune.plan([override])
+    assert WRONG[override] in str(error.value)
+
+
+def test_mistakes_come_in_one_report_before_anything_is_written(tmp_path):
+    code = "import atexit, sys; from scale import tune\natexit.register(lambda: print('torch' in sys.modules)); tune.main()"
+    command = [sys.executable, "-c", code, "n_trials=0", "n_jobs=0", "modle=scale"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2
+    for part in ("3 problems", "n_trials=0", "n_jobs=0", "did you mean 'model'"):
+        assert part in done.stderr
+    assert done.stdout == "False\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_optuna(tmp_path):
+    code = "import sys; sys.modules['optuna'] = None; from scale import tune; tune.main()"
+    for arguments, status in (([], 1), (["--help"], 0)):
+        done = subprocess.run([sys.executable, "-c", code, *arguments], check=False, capture_output=True, text=True)
+        assert done.returncode == status
+        assert ("pip install 'scale-medvision[tune]'" in done.stderr) == bool(status)
+    assert "n_trials: 20" in done.stdout
+
+
+def test_real_runs(small, own, tmp_path):
+    """Two trials of real training: the record, and that the test split is not evaluated."""
+    study = run(["tune=two", f"study={tmp_path / 'study'}", *small, "logger=none"], own, "n_trials=2")
+    assert states(study) == ["COMPLETE"] * 2
+    for trial in study.trials():
+        folder = study.run_folder(trial.number)
+        metrics = json.loads((folder / "metrics.json").read_text())
+        recorded = OmegaConf.load(folder / "config.yaml")
+        assert trial.value == metrics["val"]["auc"]
+        assert recorded.optimizer.lr == trial.params["optimizer.lr"]
+        assert recorded.seed == 0
+        assert "test" not in metrics
+        assert sorted(path.name for path in (folder / "predictions").glob("*.npz")) == ["val.npz"]
+    best = OmegaConf.load(study.run_folder(study.best().number) / "config.yaml")
+    composed = config.compose(["experiment=best"], config_dir=str(study.folder))
+    assert config.plain(composed) == {**config.plain(best), "test": True}
