@@ -1,6 +1,7 @@
 """Where `conf/` is, the root schema, the check of a whole configuration, and the one caller of `instantiate`."""
 
 import hashlib
+import itertools
 import os
 import re
 import sys
@@ -31,9 +32,10 @@ SUPPLIED = {
     "data": frozenset({"augment", "seed"}),
     "model": frozenset({"spatial_dims", "in_channels", "outputs"}),
     "task": frozenset({"net", "problem", "optimizer", "scheduler", "class_weights"}),
-    "trainer": frozenset({"callbacks", "logger", "default_root_dir"}),
-    "logger": frozenset({"save_dir"}),
+    "trainer": frozenset({"callbacks", "logger", "default_root_dir", "plugins"}),
+    "logger": frozenset({"save_dir", "id", "resume"}),
 }
+EXTRAS = {"joblib": "joblib", "submitit_local": "submitit", "submitit_slurm": "submitit", "ray": "ray"}  # of launchers
 LISTS = ("callbacks", "logger")  # groups of named nodes, each with its own target
 
 
@@ -44,6 +46,13 @@ class Budget:
     samples: int = 40_000
     min_epochs: int = 10
     max_epochs: int = 100
+
+
+@dataclass
+class Sweep:
+    """What a sweep (`-m`) does where its folder holds the same sweep already: it goes on, or stops with an error."""
+
+    resume: bool = True
 
 
 @dataclass
@@ -69,6 +78,7 @@ class TrainConfig:
     resume: str | None = None
     rerun: str | None = None
     allow_changed_code: bool = False
+    sweep: Sweep = field(default_factory=Sweep)
 
 
 @dataclass
@@ -109,6 +119,16 @@ def _stamp() -> str:
         command = hashlib.sha256("\n".join(sys.argv[1:]).encode()).hexdigest()[:6]
         return f"slurm{slurm_job()}-{command}"
     return f"{datetime.now():%Y%m%d-%H%M%S-%f}"
+
+
+def share_stamp() -> None:
+    """Under torchrun: lets all processes use the stamp of rank 0, by the store in which torchrun's agent keeps them."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ or STAMP in os.environ:
+        return
+    from torch.distributed import TCPStore
+
+    store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+    os.environ[STAMP] = store.compare_set("scale/stamp", "", _stamp()).decode()
 
 
 STAMP = "SCALE_STAMP"  # environment variable: the stamp that rank 0 has chosen for all
@@ -176,8 +196,14 @@ def check_command_line(arguments: Sequence[str], *, name: str = "train") -> None
     given = get_args_parser().parse_args(list(arguments))
     if given.help or given.hydra_help or given.info or given.shell_completion:
         return
+    sweep = given.multirun or "hydra.mode=MULTIRUN" in given.overrides
     try:
-        for overrides in _jobs(given.overrides, sweep=given.multirun):
+        chosen = next((text for text in given.overrides if text.startswith("sweep=") and name == "train"), None)
+        one = any(text.startswith(("hydra.mode=RUN", "resume=", "rerun=")) for text in given.overrides)
+        if chosen and not sweep and not one:
+            raise ConfigError([f"{chosen} is for several runs: put -m before the overrides"])
+        swept = _sweeper_params(given.overrides, name, given.config_dir) if sweep else []
+        for overrides in _jobs([*swept, *given.overrides], sweep=sweep):
             compose(overrides, name=name, config_dir=given.config_dir)
     except (ConfigError, HydraException) as error:
         print(f"scale: {error}", file=sys.stderr)
@@ -200,31 +226,47 @@ def instantiate(node: Any, **supplied: Any) -> Any:
     return build(**supplied)  # called here: inside Hydra a dataclass among the arguments would become a DictConfig
 
 
-def _compose(overrides: Sequence[str], name: str, config_dir: str | None) -> DictConfig:
+def _compose(overrides: Sequence[str], name: str, config_dir: str | None, *, hydra: bool = False) -> DictConfig:
     search = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
     with initialize_config_dir(config_dir=str(directory()), version_base=VERSION_BASE):
-        config = hydra_compose(name, overrides=[*search, *overrides])
-    OmegaConf.resolve(config)
+        config = hydra_compose(name, overrides=[*search, *overrides], return_hydra_config=hydra)
+    if not hydra:  # parts of Hydra's own are known only when it runs
+        OmegaConf.resolve(config)
     return config
 
 
 def _jobs(overrides: Sequence[str], *, sweep: bool) -> Iterator[list[str]]:
-    """The job of a plain command; of a sweep, as many jobs as show every value of every override once."""
+    """The job of a plain command; of a sweep, first as many as show every value once, then all but for other seeds."""
     if not sweep:
         yield list(overrides)
         return
-    choices = []
+    choices: dict[str, list[str]] = {}
     for override in OverridesParser.create().parse_overrides(overrides=list(overrides)):
         key = override.get_key_element()
         chosen = override.value()
         if isinstance(chosen, Glob):
-            choices.append([f"{key}={name}" for name in chosen.filter(options(str(key)))])
+            choices[key] = [f"{key}={name}" for name in chosen.filter(options(str(key)))]
         elif override.is_sweep_override():
-            choices.append([f"{key}={value}" for value in override.sweep_string_iterator()])
+            choices[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
         else:
-            choices.append([override.input_line or ""])
-    longest = max(map(len, choices), default=1)
-    yield from ([values[min(n, len(values) - 1)] for values in choices if values] for n in range(longest))
+            choices[key] = [override.input_line or ""]
+    longest = max(map(len, choices.values()), default=1)
+    shown = [[values[min(n, len(values) - 1)] for values in choices.values() if values] for n in range(longest)]
+    yield from shown
+    rest = itertools.product(*(values for key, values in choices.items() if values and key != "seed"))
+    seen = [set(job) for job in shown]
+    yield from (list(job) for job in rest if not any(known.issuperset(job) for known in seen))
+
+
+def _sweeper_params(overrides: Sequence[str], name: str, config_dir: str | None) -> list[str]:
+    """What the configuration itself sweeps, as a `sweep=` file does; none where it cannot be composed."""
+    parsed = OverridesParser.create().parse_overrides(overrides=list(overrides))
+    fixed = [override.input_line or "" for override in parsed if not override.is_sweep_override()]
+    try:
+        config = _compose(fixed, name, config_dir, hydra=True)
+    except (HydraException, OmegaConfBaseException):
+        return []  # the check of the jobs says why
+    return [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
 
 
 def _problems(config: DictConfig, name: str) -> Iterator[str]:
@@ -253,6 +295,8 @@ def _explain(error: Exception, override: str, config: DictConfig | None, name: s
     missing = getattr(error, "missing_cfg_file", None)
     if missing and getattr(error, "options", None) is not None:
         group, _, given = str(missing).rpartition("/")
+        if group == "hydra/launcher" and given in EXTRAS:
+            return f"{group}={given} is not installed: pip install 'scale-medvision[{EXTRAS[given]}]'"
         allowed = [name for name in error.options if not name.startswith("_")]  # type: ignore[attr-defined]
         where = "" if override == f"{group}={given}" else f"{override}: "
         return (

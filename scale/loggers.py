@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig
 
 from scale.config import instantiate, plain
+from scale.runs import run_id
 
 log = logging.getLogger("scale")
 REACH_SECONDS = 3.0
@@ -32,6 +33,8 @@ def build_loggers(config: DictConfig, folder: Path) -> list[Logger]:
             settings = _unattended(settings)
             # Not Lightning's `offline`, which sets WANDB_MODE for everything that follows in this process.
             mode: Any = "offline" if settings.pop("offline", False) else os.environ.get("WANDB_MODE", "online")
+            # The same W&B run when this one is gone on with.
+            supplied |= {"id": run_id(folder), "resume": "allow"}
             supplied["settings"] = wandb.Settings(silent=True, init_timeout=30, mode=mode)
         if settings["_target_"].endswith("CSVLogger"):
             settings["version"] = _unused(folder, settings["version"])

@@ -2,6 +2,7 @@
 
 import json
 import math
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,8 +102,15 @@ def release(folder: Path) -> None:
 def write_record(folder: Path, config: DictConfig, overrides: Sequence[str]) -> None:
     """Writes what was asked for and where it runs, before the training; with the configuration a run is begun."""
     _write_yaml(folder / OVERRIDES, OmegaConf.create(list(overrides)))
-    write_json(folder / ENVIRONMENT, environment(seed=config.seed) | {"config_dir": _config_dir(), "continued": []})
+    facts: dict[str, Any] = {"id": secrets.token_hex(4), "config_dir": _config_dir(), "continued": []}
+    write_json(folder / ENVIRONMENT, environment(seed=config.seed) | facts)
     _write_yaml(folder / CONFIG, config)
+
+
+def run_id(folder: Path) -> str | None:
+    """The run's own name among all runs, from its record; None where this process writes none."""
+    path = folder / ENVIRONMENT
+    return json.loads(path.read_text()).get("id") if path.is_file() else None
 
 
 def add_to_record(folder: Path, *, seed: int, **facts: Any) -> None:

@@ -84,6 +84,7 @@ def train(config: DictConfig, folder: str | Path, *, overrides: Sequence[str] = 
 def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[str, Any]:
     from scale import loggers, resume, runs
     from scale.assembly import build_datamodule, build_task, build_trainer
+    from scale.callbacks import history
     from scale.models.layers import macs, parameters
     from scale.tasks.problem import Problem
 
@@ -113,6 +114,8 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[st
         best = _load_best(trainer, task, folder)
         outputs = _evaluate(trainer, task, datamodule, test=config.test)
         seconds = {"prepare": prepared - started, "fit": fitted - prepared, "evaluate": time.perf_counter() - fitted}
+        if checkpoint is not None and (folder / runs.HISTORY).exists():  # the earlier parts of the run count too
+            seconds["fit"] = sum(row["seconds"] for row in history.read(folder / runs.HISTORY))
         metrics = _metrics(config, trainer, task, datamodule, outputs)
         metrics |= {"best_epoch": best, "seconds": {name: round(value, 3) for name, value in seconds.items()}}
         metrics["model"] = {"name": _choice(config, task), **cost}
@@ -188,6 +191,7 @@ def _load_best(trainer: "L.Trainer", task: "ClassificationTask", folder: Path) -
 
     from scale import runs
 
+    folder = Path(trainer.strategy.broadcast(str(folder)))  # processes that a cluster started have names of their own
     path = folder / runs.CHECKPOINTS / "best.ckpt"
     if not path.exists():  # fast_dev_run, or no checkpoint callback: what the training ended with
         trainer.save_checkpoint(path)
@@ -310,16 +314,20 @@ def _table(metrics: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _job(config: DictConfig) -> None:
+def _job(config: DictConfig) -> str | None:
     """What Hydra runs."""
     from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
 
+    from scale import sweep_job
     from scale.interruption import Interrupted, end_with_parent
     from scale.usage import USER_ERRORS
 
+    settings = HydraConfig.get()
+    if settings.mode == RunMode.MULTIRUN:
+        return sweep_job.run(config)
     end_with_parent()
     logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of its font cache
-    settings = HydraConfig.get()
     try:
         train(config, Path(settings.runtime.output_dir), overrides=settings.overrides.task)
     except Interrupted as stop:
@@ -329,6 +337,7 @@ def _job(config: DictConfig) -> None:
             raise
         print(f"scale: {error}", file=sys.stderr)
         sys.exit(1)
+    return None
 
 
 def main() -> None:
@@ -338,12 +347,14 @@ def main() -> None:
 
     if show_help(sys.argv[1:], TRAIN):
         return
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda text: text not in ("-m", "--multirun"))  # first, wherever it stood
     try:
         sys.argv[1:] = expand(sys.argv[1:])
     except USER_ERRORS as error:
         print(f"scale: {error}", file=sys.stderr)
         sys.exit(2)
     configuration.check_command_line(sys.argv[1:])
+    configuration.share_stamp()
     folder = str(configuration.directory())
     hydra.main(version_base=configuration.VERSION_BASE, config_path=folder, config_name="train")(_job)()
 

@@ -1,14 +1,31 @@
 """Batch normalisation over the batch of all processes, on any device; torch's own needs a GPU."""
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
 
 PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+class SumOfProcesses(torch.autograd.Function):
+    """Adds up a tensor of all processes; its gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        """x: alike in shape on all processes; returns the sum."""
+        total = x.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        """gradients: of one tensor; returns their sum over the processes."""
+        total = gradients[0].clone()
+        dist.all_reduce(total)
+        return total
 
 
 class SyncBatchNorm(_BatchNorm):
@@ -29,9 +46,9 @@ class SyncBatchNorm(_BatchNorm):
         assert self.momentum is not None
         axes, shape = [0, *range(2, x.ndim)], (1, -1) + (1,) * (x.ndim - 2)
         count = x.numel() // x.shape[1] * processes
-        mean = cast(Tensor, all_reduce(x.sum(axes))) / count
+        mean = self._sum(x.sum(axes)) / count
         centred = x - mean.view(shape)
-        variance = cast(Tensor, all_reduce(centred.square().sum(axes))) / count
+        variance = self._sum(centred.square().sum(axes)) / count
         with torch.no_grad():
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * (count / max(count - 1, 1)), self.momentum)
@@ -39,6 +56,9 @@ class SyncBatchNorm(_BatchNorm):
                 self.num_batches_tracked.add_(1)
         scaled = centred * torch.rsqrt(variance + self.eps).view(shape)
         return torch.addcmul(self.bias.view(shape), scaled, self.weight.view(shape))
+
+    def _sum(self, x: Tensor) -> Tensor:
+        return cast(Tensor, SumOfProcesses.apply(x))
 
 
 def synchronise(model: nn.Module) -> nn.Module:
