@@ -35,7 +35,7 @@ def write(
     config = configuration.compose(overrides, config_dir=config_dir)
     chosen = choices(overrides, config_dir=config_dir)
     for group, option in chosen.items():
-        if option is not None and option not in configuration.options(group):
+        if option not in configuration.options(group):
             _save(folder / group / f"{option}.yaml", OmegaConf.to_yaml(config[group]))
     base = configuration.compose([f"{group}={option}" for group, option in chosen.items()], config_dir=str(folder))
     changed = difference(configuration.plain(config), configuration.plain(base))
@@ -70,16 +70,16 @@ def difference(config: Mapping[str, Any], base: Mapping[str, Any], *, path: str 
     return found
 
 
-def choices(overrides: Sequence[str], *, config_dir: str | None = None) -> dict[str, str | None]:
+def choices(overrides: Sequence[str], *, config_dir: str | None = None) -> dict[str, str]:
     """The option of each group that is a node of the configuration."""
     search = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
     with initialize_config_dir(config_dir=str(configuration.directory()), version_base=configuration.VERSION_BASE):
         composed = hydra_compose("train", overrides=[*search, *overrides], return_hydra_config=True)
-    return {group: option for group, option in composed.hydra.runtime.choices.items() if group in composed}
+    return {group: option for group, option in composed.hydra.runtime.choices.items() if option and group in composed}
 
 
 @cache
-def _usual() -> dict[str, str | None]:
+def _usual() -> dict[str, str]:
     return choices([])
 
 

@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -187,10 +186,18 @@ def _flags(plan: Plan) -> list[str]:
 
 def _environment(plan: Plan, slot: int) -> dict[str, str]:
     """A trial's share of the machine."""
-    if plan.settings.n_jobs == 1:
+    from scale import sweep
+
+    slots, trainer = plan.settings.n_jobs, plan.config.trainer
+    if slots == 1:
         return {}
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return {"OMP_NUM_THREADS": str(max(1, cores // plan.settings.n_jobs))}
+    variables = {"OMP_NUM_THREADS": str(max(1, sweep.cores() // slots))}
+    visible = sweep.visible_gpus()
+    if visible and trainer.accelerator in ("gpu", "cuda", "auto"):
+        devices = trainer.devices if isinstance(trainer.devices, int) else None
+        share = sweep.gpus_of(slot, slots=slots, visible=visible, devices=devices)
+        variables["CUDA_VISIBLE_DEVICES"] = ",".join(share)
+    return variables
 
 
 def _split(overrides: Sequence[str], problems: list[str]) -> tuple[list[str], list[str]]:
