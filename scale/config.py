@@ -43,7 +43,7 @@ LISTS = ("callbacks", "logger")  # groups of named nodes, each with its own targ
 class Budget:
     """Length of a training: epochs = samples / size of the train split, within the two bounds."""
 
-    samples: int = 40_000
+    samples: int = 32_000
     min_epochs: int = 10
     max_epochs: int = 100
 

@@ -58,14 +58,15 @@ class Signals:
 
 
 def end_with_parent(*, seconds: float = 1.0) -> None:
-    """Ends this process, by SIGTERM and later by force, when the one that started it for a sweep has gone.
+    """Ends this process, by SIGTERM and later by force, when the one that started it has gone.
 
-    The parent is named by the environment variable SCALE_PARENT; without it, nothing happens.
+    That is the process named by the environment variable SCALE_PARENT, such as a sweep's; for the further processes
+    of a distributed run, the one that started them. Otherwise nothing happens.
     """
-    given = os.environ.get(PARENT)
-    if given is None:
+    given, child = os.environ.get(PARENT), "LOCAL_RANK" in os.environ
+    if given is None and not child:
         return
-    parent = os.getppid() if "LOCAL_RANK" in os.environ else int(given)  # a rank's parent is the run's first process
+    parent = os.getppid() if child or given is None else int(given)
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -42,7 +42,9 @@ def expand(arguments: Sequence[str]) -> list[str]:
         ValueError: both are given, or one of them in a sweep.
     """
     given = {
-        key: value for key, _, value in (argument.partition("=") for argument in arguments) if key in KEYS and value
+        key: value
+        for key, _, value in (argument.partition("=") for argument in arguments)
+        if key in KEYS and value not in ("", "null")
     }
     if not given:
         return list(arguments)

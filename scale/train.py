@@ -174,6 +174,17 @@ def _check_devices(config: DictConfig) -> None:
     import torch
 
     wanted = config.trainer.get("devices", 1)
+    processes = wanted * config.trainer.get("num_nodes", 1) if isinstance(wanted, int) else 1
+    size = config.data.batch_size
+    if size < 1 or size % processes:
+        raise ValueError(
+            f"data.batch_size={size} is the batch of all processes: give a positive multiple of {processes}"
+        )
+    if size == 1 or (size == processes and not config.trainer.get("sync_batchnorm")):
+        raise ValueError(
+            f"data.batch_size={size} on {processes} processes leaves a batch of one sample, which has no variance to "
+            "normalise by: give at least two samples a process"
+        )
     if config.trainer.accelerator == "cpu" and isinstance(wanted, int) and wanted > (os.cpu_count() or 1):
         raise ValueError(f"trainer.devices={wanted}, but there are {os.cpu_count()} CPU cores: give at most that many")
     if config.trainer.accelerator not in ("gpu", "cuda"):

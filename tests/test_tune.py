@@ -1,3 +1,4 @@
+import contextlib
 import csv
 import functools
 import importlib.util
@@ -279,3 +280,60 @@ def test_real_runs(small, own, tmp_path):
     best = OmegaConf.load(study.run_folder(study.best().number) / "config.yaml")
     composed = config.compose(["experiment=best"], config_dir=str(study.folder))
     assert config.plain(composed) == {**config.plain(best), "test": True}
+
+
+def _real(given, own, folder):
+    """The command with real runs, in a process of its own."""
+    command = [sys.executable, "-m", "scale.tune", "--config-dir", own, *given, f"study={folder}"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def _trial_process(folder):
+    """The number of the process that trains in a folder."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            words = path.read_text().split("\0")
+            if "scale.train" in words and any(word.endswith(f"={folder}") for word in words):
+                return int(path.parent.name)
+    return None
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the process of a run in /proc")
+def test_killed_and_shared_with_real_runs_the_record_is_the_same(small, own, tmp_path):
+    """Kill -9 of the command, then of a trial's process, then two commands: the same as without any of it."""
+    budget = ["budget.min_epochs=12", "budget.max_epochs=12", "logger=none", "threads=1", "prune=false"]
+    given = ["tune=two", *small, *budget, "startup_trials=4"]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    out, _ = _real([*given, "n_trials=4"], own, whole).communicate(timeout=1200)
+    assert "4 trials: 4 complete" in out, out
+
+    first = _real([*given, "n_trials=2"], own, parts)
+    wait_for(lambda: len(lines(parts / "trials" / "0000" / "history.csv")) > 3, seconds=600)
+    first.kill()
+    first.wait()
+    second = _real([*given, "n_trials=2"], own, parts)
+    wait_for(lambda: len(lines(parts / "trials" / "0001" / "history.csv")) > 3, seconds=600)
+    os.kill(_trial_process(parts / "trials" / "0001"), signal.SIGKILL)
+    out, _ = second.communicate(timeout=1200)
+    assert second.returncode == 0, out
+    assert "trial 0 goes on after epoch" in out
+    assert "trial 1: SIGKILL ended its process; begun again (1 of 2)" in out
+    for number in ("0000", "0001"):
+        assert "goes on from last.ckpt" in (parts / "trials" / number / "train.log").read_text()
+
+    both = [_real([*given, "n_trials=4"], own, parts) for _ in range(2)]
+    said = [process.communicate(timeout=1200)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert all(sum(f"trial {n:3}  val AUC" in text for n in range(4)) == 1 for text in said)  # one each
+    assert (parts / "trials.csv").read_text() == (whole / "trials.csv").read_text()
+    assert _trial_process(parts / "trials" / "0000") is None
+
+
+@pytest.mark.slow
+def test_a_tuning_finds_better_than_the_configuration_itself(phantom_root, tmp_path):
+    samples = "data.samples={train: 120, val: 200, test: 300}"
+    given = ["data=phantom2d", "model=scale_tiny", samples, f"data.root={phantom_root}", "logger=none", "threads=1"]
+    study = tune.tune(tune.plan([*given, "budget.samples=960", "budget.min_epochs=1", f"study={tmp_path}"]))
+    assert len(study.trials()) == 20
+    assert study.best().value > study.trials()[0].value + 0.01

@@ -55,6 +55,8 @@ class SyncBatchNorm(_BatchNorm):
             if self.num_batches_tracked is not None:
                 self.num_batches_tracked.add_(1)
         scaled = centred * torch.rsqrt(variance + self.eps).view(shape)
+        if not self.affine:
+            return scaled
         return torch.addcmul(self.bias.view(shape), scaled, self.weight.view(shape))
 
     def _sum(self, x: Tensor) -> Tensor:
