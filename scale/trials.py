@@ -25,10 +25,6 @@ STOP_SECONDS = 30.0  # for a pruned run to end by itself
 OUTPUT = "console.log"
 
 
-class HopelessError(ValueError):
-    """Every trial fails."""
-
-
 @dataclass
 class _Active:
     """A trial whose run is under way."""
@@ -74,7 +70,7 @@ class Runner:
 
         Raises:
             KeyboardInterrupt: by Ctrl-C or SIGTERM.
-            HopelessError: every trial fails.
+            ValueError: every trial fails.
         """
         try:
             with _terminable():
@@ -155,10 +151,10 @@ class Runner:
             self._start(active)
             return
         else:
-            error = _last_line(task.folder / OUTPUT) or f"exit status {status}"
+            error = _last_words(task.folder / OUTPUT) or f"exit status {status}"
         self.failed[task.number] = error
         self.study.tell(task, error=error)
-        self._finish(active, f"FAILED: {error} ({task.folder.with_suffix('.log')})")
+        self._finish(active, f"FAILED: {error} ({task.folder / OUTPUT})")
 
     def _finish(self, active: _Active, text: str) -> None:
         """One line about a trial that has ended."""
@@ -171,7 +167,7 @@ class Runner:
         if best is not None and best.number == active.task.number:
             self.better()
         if best is None and len(self.failed) >= HOPELESS:
-            raise HopelessError(
+            raise ValueError(
                 f"the first {len(self.failed)} trials failed, the last with: {self.failed[active.task.number]}"
             )
 
@@ -201,6 +197,9 @@ def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else space.assignment("", value)[1:]
 
 
-def _last_line(path: Path) -> str:
-    lines = path.read_text(errors="replace").split("\n") if path.exists() else []
-    return next((line.strip().removeprefix("scale: ") for line in reversed(lines) if line.strip()), "")
+def _last_words(path: Path) -> str:
+    """The error message that a run's output ends with, in one line."""
+    text = path.read_text(errors="replace") if path.exists() else ""
+    lines = [line.strip() for line in text.splitlines() if line.strip() and "HYDRA_FULL_ERROR" not in line]
+    first = max((n for n, line in enumerate(lines) if line.startswith("scale: ")), default=len(lines) - 1)
+    return " ".join(lines[max(first, 0) :]).removeprefix("scale: ")

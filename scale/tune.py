@@ -210,7 +210,9 @@ def _split(overrides: Sequence[str], problems: list[str]) -> tuple[list[str], li
         root = override.lstrip("+~").partition("=")[0].partition(".")[0].partition("@")[0]
         if root in REFUSED:
             problems.append(f"{override}: {REFUSED[root]}")
-        elif root not in known and not override.startswith(("+", "~")):
+        elif override.startswith("~"):
+            problems.append(f"{override}: the best trial's file cannot remove a key; set it to null")
+        elif root not in known and not override.startswith("+"):
             problems.append(f"{override}: there is no such key{nearest(root, known)}")
         else:
             found[root not in own].append(override)
@@ -250,7 +252,7 @@ def main() -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
-    sys.exit(1 if any(trial.state.name == "FAIL" for trial in study.trials()) else 0)
+    sys.exit(1 if any("error" in trial.user_attrs for trial in study.trials()) else 0)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ def main() -> None:
     values = dict(argument.partition("=")[::2] for argument in sys.argv[1:])
     assert values["test"] == "false"
     if float(values["optimizer.weight_decay"]) > float(os.environ.get("STAND_IN_FAILS_ABOVE", "inf")):
-        print("scale: this weight decay is too much")
+        print("begins\nscale: this weight decay\n  is too much\nSet the environment variable HYDRA_FULL_ERROR=1")
         sys.exit(1)
     folder = Path(values.get("resume") or values["hydra.run.dir"])
     assert not (folder / "metrics.json").exists()

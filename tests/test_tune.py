@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -169,7 +170,8 @@ def test_trials_that_fail_are_recorded_and_the_others_go_on(given, own, tmp_path
     assert 0 < len(failed) < 8
     assert all(t.params["optimizer.weight_decay"] > 0.2 for t in failed)
     assert {t.user_attrs["error"] for t in failed} == {"this weight decay is too much"}
-    assert "FAILED: this weight decay is too much" in capsys.readouterr().out
+    log = study.run_folder(failed[0].number) / "console.log"
+    assert f"FAILED: this weight decay is too much ({log})" in capsys.readouterr().out
     monkeypatch.setenv("STAND_IN_FAILS_ABOVE", "0")
     with pytest.raises(ValueError, match="the first 3 trials failed, the last with: this weight decay"):
         run([*given, f"study={tmp_path / 'hopeless'}"], own, "n_trials=8")
@@ -187,23 +189,34 @@ def test_a_killed_command_is_gone_on_with(given, own, tmp_path):
     assert [list(t.intermediate_values) for t in study.trials()] == [list(range(6))] * 3
 
 
-def test_a_command_that_is_asked_to_stop_leaves_its_trial_to_the_next(given, own, tmp_path):
-    process = begin(given, own, "n_trials=1", STAND_IN_SECONDS="0.4")
-    wait_for(lambda: lines(tmp_path / "study" / "trials" / "0000" / "computed.txt"))
-    process.send_signal(signal.SIGTERM)
-    out, _ = process.communicate(timeout=300)
-    assert process.returncode == 130
-    assert "The same command goes on" in out
+def test_a_command_that_is_asked_to_stop_leaves_its_trial_to_the_next(given, own, tmp_path, capsys, monkeypatch):
+    computed = tmp_path / "study" / "trials" / "0000" / "computed.txt"
+
+    def ask():
+        wait_for(lambda: lines(computed))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setenv("STAND_IN_SECONDS", "0.4")
+    asking = threading.Thread(target=ask)
+    asking.start()
+    with pytest.raises(KeyboardInterrupt):
+        run(given, own, "n_trials=1")
+    asking.join()
+    assert "The same command goes on" in capsys.readouterr().out
+    assert len(lines(computed)) < 6
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     study = run(given, own, "n_trials=1")
     assert states(study) == ["COMPLETE"]
-    assert lines(study.run_folder(0) / "computed.txt") == list("012345")
+    assert lines(computed) == list("012345")
 
 
-def test_processes_share_a_study(given, own, tmp_path):
-    both = [begin(given, own, "n_trials=6", "prune=false", STAND_IN_SECONDS="0.15") for _ in range(2)]
-    said = [process.communicate(timeout=500)[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0]
+def test_processes_share_a_study(given, own, tmp_path, capsys, monkeypatch):
+    other = begin(given, own, "n_trials=6", "prune=false", STAND_IN_SECONDS="0.15")
+    wait_for(lambda: lines(tmp_path / "study" / "trials" / "0000" / "computed.txt"))
+    monkeypatch.setenv("STAND_IN_SECONDS", "0.15")
     study = run(given, own, "n_trials=6", "prune=false")
+    said = [other.communicate(timeout=500)[0], capsys.readouterr().out]
+    assert other.returncode == 0
     assert states(study) == ["COMPLETE"] * 6  # not one too many
     done = [sum(f"trial {n:3}  val AUC" in text for n in range(6)) for text in said]
     assert sum(done) == 6
@@ -231,6 +244,7 @@ WRONG = {
     "optimizer.lrr=3": "did you mean 'optimizer.lr'?",
     "tune=defalt": "did you mean 'default'?",
     "data=bloodmist": "did you mean 'bloodmnist'?",
+    "~optimizer.weight_decay": "set it to null",
     "test=true": "leaves the test split alone",
     "hydra.run.dir=x": "every trial has a folder of its own",
 }
