@@ -77,6 +77,7 @@ class TrainConfig:
     budget: Budget = field(default_factory=Budget)
     paths: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
+    test: bool = True
     compile: bool = False
     threads: int | None = None
     evaluation: Evaluation = field(default_factory=Evaluation)
@@ -102,7 +103,22 @@ class EvaluateConfig:
     accelerator: str = "auto"
 
 
-SCHEMAS = {"train": TrainConfig, "evaluate": EvaluateConfig}
+@dataclass
+class TuneConfig:
+    """Root of `conf/tune.yaml`."""
+
+    tune: dict[str, Any] = field(default_factory=dict)
+    study: str | None = None
+    storage: str = "sqlite"
+    n_trials: int = 20
+    n_jobs: int = 1
+    prune: bool = True
+    startup_trials: int = 8
+    warmup_epochs: int = 5
+    sampler_seed: int = 0
+
+
+SCHEMAS = {"train": TrainConfig, "evaluate": EvaluateConfig, "tune": TuneConfig}
 for _name, _schema in SCHEMAS.items():
     ConfigStore.instance().store(name=f"{_name}_schema", node=_schema)
 

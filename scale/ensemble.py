@@ -103,6 +103,8 @@ def _read(folder: str | Path) -> Member:
     metrics = json.loads(path.read_text())
     if metrics["fast_dev_run"]:
         raise ValueError(f"{folder} is a fast_dev_run, which is no result")
+    if "test" not in metrics:
+        raise ValueError(f"{folder} was not tested (test=false): train it again without that")
     return Member(folder, metrics, runs.read_predictions(folder))
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,8 +58,8 @@ def evaluate_run(
             `val_tta` and `test_tta`, if its plain figures are reproduced.
 
     Returns:
-        `val` and `test` (`val_tta` and `test_tta`), each with its scores; `difference`: the largest absolute difference
-        to `metrics.json`; `added`: whether figures were added to the record.
+        `val` and, if the run has it, `test` (`val_tta` and `test_tta`), each with its scores; `difference`: the largest
+        absolute difference to `metrics.json`; `added`: whether figures were added to the record.
     """
     from scale.evaluation.ensemble import Averaged
     from scale.evaluation.metrics import scores
@@ -70,7 +71,7 @@ def evaluate_run(
     if tta and run.metrics["fast_dev_run"]:
         raise ValueError(f"{folder} is a fast_dev_run, which is no result: evaluation.tta=true needs a whole one")
     run.datamodule.setup()
-    again = lambda: {split: Outputs(**predict(run, split, device=device)) for split in ("val", "test")}  # noqa: E731
+    again = lambda: {split: Outputs(**predict(run, split, device=device)) for split in _splits(run.metrics)}  # noqa: E731
     outputs = again()
     averaged = predict_mirrored(run.datamodule, outputs, again) if tta else {}
     found: dict[str, Any] = {}
@@ -137,6 +138,11 @@ def _run(config: DictConfig) -> int:
         return 0
     print(f"DIFFERS from metrics.json by up to {result['difference']:.1e}: other data, code, versions or device?")
     return 1
+
+
+def _splits(scores: Mapping[str, Any]) -> list[str]:
+    """Those that a run was evaluated on; `test=false` leaves test out."""
+    return [split for split in ("val", "test") if split in scores]
 
 
 def _average(folders: list[str], output: str | None) -> int:

@@ -29,13 +29,15 @@ def row(folder: str | Path) -> dict[str, str]:
 
     Raises:
         FileNotFoundError: the folder holds no finished run.
-        ValueError: the run was a fast_dev_run, which is no result.
+        ValueError: the run was a fast_dev_run or left test alone, which is no result.
     """
     folder = Path(folder)
     path = folder / "metrics.json"
     if not path.is_file():
         raise FileNotFoundError(f"{folder} holds no finished run: there is no metrics.json in it")
     metrics = json.loads(path.read_text())
+    if "test" not in metrics:
+        raise ValueError(f"{folder} was trained with test=false: it has no result on test")
     environment = json.loads((folder / "environment.json").read_text())
     if metrics["fast_dev_run"]:
         raise ValueError(f"{folder} is a fast_dev_run, which is no result")

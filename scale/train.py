@@ -116,11 +116,11 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[st
         trainer.fit(task, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
         fitted = time.perf_counter()
         best = _load_best(trainer, task, folder)
-        outputs = _evaluate(trainer, task, datamodule)
+        outputs = _evaluate(trainer, task, datamodule, test=config.test)
         seconds = {"prepare": prepared - started, "fit": fitted - prepared, "evaluate": time.perf_counter() - fitted}
         if checkpoint is not None and (folder / runs.HISTORY).exists():  # the earlier parts of the run count too
             seconds["fit"] = sum(row["seconds"] for row in history.read(folder / runs.HISTORY))
-        again = functools.partial(_evaluate, trainer, task, datamodule)
+        again = functools.partial(_evaluate, trainer, task, datamodule, test=config.test)
         averaged = tta.predict(datamodule, outputs, again) if config.evaluation.tta else {}
         metrics = {
             **_metrics(config, trainer, task, datamodule, {**outputs, **averaged}),
@@ -222,14 +222,17 @@ def _load_best(trainer: "L.Trainer", task: "ClassificationTask", folder: Path) -
     return int(state["epoch"])
 
 
-def _evaluate(trainer: "L.Trainer", task: "ClassificationTask", datamodule: "ImageDataModule") -> dict[str, "Outputs"]:
-    """Val and test, once."""
+def _evaluate(
+    trainer: "L.Trainer", task: "ClassificationTask", datamodule: "ImageDataModule", *, test: bool
+) -> dict[str, "Outputs"]:
+    """Val and, where asked for, test, once."""
     found: dict[str, Outputs] = {}
     trainer.validate(task, datamodule=datamodule, verbose=False)
     assert task.outputs is not None
     found["val"] = task.outputs
-    trainer.test(task, datamodule=datamodule, verbose=False)
-    found["test"] = task.outputs
+    if test:
+        trainer.test(task, datamodule=datamodule, verbose=False)
+        found["test"] = task.outputs
     return found
 
 
@@ -253,7 +256,10 @@ def _metrics(
         "num_classes": problem.num_classes,
         "image_shape": list(datamodule.image_shape),
         **{split: scores(found.labels, found.probabilities, problem.name) for split, found in outputs.items()},
-        "samples": {"train": len(datamodule.train_labels), **{s: len(outputs[s].labels) for s in ("val", "test")}},
+        "samples": {
+            "train": len(datamodule.train_labels),
+            **{s: len(outputs[s].labels) for s in ("val", "test") if s in outputs},
+        },
         "epochs": trainer.current_epoch,
         "steps": trainer.global_step,
         "fast_dev_run": bool(config.trainer.fast_dev_run),
@@ -292,7 +298,7 @@ def _write(
     drawn = {}
     if (folder / runs.HISTORY).exists():
         drawn["history"] = figures.history(history.read(folder / runs.HISTORY))
-    if not partial:
+    if "test" in outputs and not partial:
         truth, probabilities = outputs["test"].labels, outputs["test"].probabilities
         for name in ("roc", "precision_recall", "confusion", "reliability"):
             drawn[f"test_{name}"] = getattr(figures, name)(truth, probabilities, problem, names)

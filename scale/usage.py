@@ -42,6 +42,24 @@ usage: python -m scale.evaluate run=DIR | "runs=[DIR,DIR]" | "predictions='FILE'
                                                                     scores a file in the official format; data set, size
                                                                     and split come from its name
 """
+TUNE = """\
+usage: python -m scale.tune [study=DIR] [tune=SPACE] [n_trials=20] [n_jobs=1] [group=option ...] [key=value ...]
+
+Searches for a better configuration by val AUC. Each trial is a run in a process of its own, which never looks at the
+test split; all train with the same seed. Trial 0 is the configuration itself, as python -m scale.train takes it. A
+trial that is worse than the median is stopped early. The same command goes on where an earlier one stopped; given in
+several terminals, it shares the work.
+
+  python -m scale.tune data=breastmnist n_trials=40
+  python -m scale.tune data=breastmnist tune=optimizer n_jobs=2        two trials at a time
+  python -m scale.tune data=breastmnist --config-dir DIR tune=mine     the space in DIR/tune/mine.yaml
+  python -m scale.train --config-dir DIR experiment=best              the best trial of the study in DIR, with its test
+
+Spaces (tune=...): {spaces}
+Keys of the study, with their defaults:
+{settings}
+All other groups and keys: python -m scale.train --help
+"""
 DESCRIBE = """\
 usage: python -m scale.describe [data=...] [model=...] [output=FILE.png]
 
@@ -67,18 +85,26 @@ def show_help(arguments: Sequence[str], text: str) -> bool:
     """Prints the help if it is asked for; says whether it was."""
     if not {"-h", "--help"} & set(arguments):
         return False
-    print(text.replace("{groups}", _groups()))
+    text = text.replace("{groups}", _groups())
+    print(text.replace("{spaces}", " ".join(options("tune"))).replace("{settings}", _settings()))
     return True
 
 
 def _groups() -> str:
     defaults = _defaults()
     lines = []
-    for folder in sorted(path.name for path in directory().iterdir() if path.is_dir()):
+    for folder in sorted(path.name for path in directory().iterdir() if path.is_dir() and path.name != "tune"):
         names = [f"{name}*" if defaults.get(folder) == name else name for name in options(folder)]
         text = textwrap.wrap(" ".join(names), width=96, break_on_hyphens=False)
         lines += [f"  {folder if number == 0 else '':12}{line}" for number, line in enumerate(text)]
     return "\n".join(lines) + "\n"
+
+
+def _settings() -> str:
+    """The keys of `conf/tune.yaml` with what is said there."""
+    lines = (directory() / "tune.yaml").read_text().splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith("study:"))
+    return "\n".join(f"  {line}" for line in lines[first:])
 
 
 def _defaults() -> dict[str, str]:
