@@ -60,7 +60,7 @@ def stub(tmp_path, monkeypatch):
     (tmp_path / "site" / "stub.py").write_text(STUB)
     (tmp_path / "site" / "sitecustomize.py").write_text(
         "import sys\n"
-        "if not sys.argv or not sys.argv[0].endswith('stub.py'):\n"
+        "if {'scale.train', '-c', 'submitit.core._submit'} & set(sys.orig_argv) or 'worker' in str(sys.orig_argv):\n"
         "    from scale import jobs\n"
         f"    jobs.COMMAND = (sys.executable, {str(tmp_path / 'site' / 'stub.py')!r})\n"
     )
@@ -453,7 +453,14 @@ def test_slurms_command_lines(stub, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_ray(stub, tmp_path):
     pytest.importorskip("hydra_plugins.hydra_ray_launcher")
-    done = swept("-m", "seed=0,1,4,5", "hydra/launcher=ray", "hydra.sweep.dir=s", cwd=tmp_path)
+    launcher = ["hydra/launcher=ray", "+hydra.launcher.ray.init.include_dashboard=false"]
+    done = swept("-m", "seed=0,1,4,5", *launcher, "hydra.sweep.dir=s", cwd=tmp_path)
     assert done.returncode == 1, done.stderr
     assert statuses(tmp_path / "s") == {0: "done", 1: "failed", 2: "done", 3: "done"}
-    assert not left(tmp_path)
+    wait_for(lambda: not left(tmp_path))
+    with subprocess.Popen(command("-m", "seed=90,4", *launcher, "hydra.sweep.dir=t"), cwd=tmp_path) as process:
+        wait_for((tmp_path / "t/0/tried").exists)
+        process.terminate()  # Ray's own handler would end the jobs without saving
+        assert process.wait() == 143
+    assert statuses(tmp_path / "t")[0] == "interrupted"
+    wait_for(lambda: not left(tmp_path))
