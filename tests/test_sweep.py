@@ -397,9 +397,10 @@ def test_joblibs_workers_end_their_jobs_when_the_sweep_is_killed(stub, tmp_path)
 def test_submitit_local(stub, tmp_path):
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     launcher = ["hydra/launcher=submitit_local", "hydra.sweeper.max_batch_size=2"]
-    done = swept("-m", "seed=0,1,4,5", *launcher, "hydra.sweep.dir=s", cwd=tmp_path)
+    done = swept("-m", "seed=0,1,4,5", *launcher, cwd=tmp_path)
     assert done.returncode == 1, done.stderr
-    assert statuses(tmp_path / "s") == {0: "done", 1: "failed", 2: "done", 3: "done"}
+    (folder,) = (tmp_path / "sweeps").iterdir()
+    assert statuses(folder) == {0: "done", 1: "failed", 2: "done", 3: "done"}
     assert not left(tmp_path)
 
 
@@ -434,13 +435,14 @@ def test_slurms_command_lines(stub, tmp_path, monkeypatch):
         (tmp_path / "bin" / name).chmod(0o755)
     monkeypatch.setenv("PATH", os.pathsep.join([str(tmp_path / "bin"), os.environ["PATH"]]))
     launcher = ["hydra/launcher=submitit_slurm", "hydra.launcher.gpus_per_node=2", "hydra.launcher.partition=long"]
-    more = ["hydra.launcher.timeout_min=90", "trainer=ddp", "trainer.devices=2", "hydra.sweep.dir=s"]
+    more = ["hydra.launcher.timeout_min=90", "trainer=ddp", "trainer.devices=2"]
     done = swept("-m", "seed=0,4", *launcher, *more, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert statuses(tmp_path / "s") == {0: "done", 1: "done"}
-    (script,) = tmp_path.glob("s/.submitit/**/submission_file_*.sh")
+    (folder,) = (tmp_path / "sweeps").iterdir()  # named once, in the process of the command
+    assert statuses(folder) == {0: "done", 1: "done"}
+    (script,) = folder.glob(".submitit/**/*_submission.sh")
     lines = script.read_text().splitlines()
-    for option in ("gpus-per-node=2", "partition=long", "time=90", "array=0-1%256", "signal=USR2@120", "nodes=1"):
+    for option in ("gpus-per-node=2", "partition=long", "time=90", "array=0-1%2", "signal=USR2@120", "nodes=1"):
         assert f"#SBATCH --{option}" in lines
     assert "#SBATCH --ntasks-per-node=1" in lines
     # The run starts its processes itself, and uses the GPUs and cores that SLURM has given.
