@@ -1,27 +1,26 @@
 """Where `conf/` is, the root schema, the check of a whole configuration, and the one caller of `instantiate`."""
 
 import hashlib
-import itertools
 import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from scale import signatures
+from scale import signatures, sweep_plan
 from scale.data import catalog
+from scale.dims import spatial_dims, wrong_dims
 from scale.interruption import slurm_job
 
 VERSION_BASE = "1.3"
@@ -46,6 +45,13 @@ class Budget:
     samples: int = 32_000
     min_epochs: int = 10
     max_epochs: int = 100
+
+
+@dataclass
+class Evaluation:
+    """What is done beside the plain evaluation of a split."""
+
+    tta: bool = False
 
 
 @dataclass
@@ -74,6 +80,9 @@ class TrainConfig:
     test: bool = True
     compile: bool = False
     threads: int | None = None
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    variant: str = ""  # what the run is called where it differs from its model's default recipe
+    data_dims: int | None = None  # 2 or 3, where a model or an experiment is for images or for volumes only
     matmul_precision: str = "highest"
     resume: str | None = None
     rerun: str | None = None
@@ -86,7 +95,10 @@ class EvaluateConfig:
     """Root of `conf/evaluate.yaml`."""
 
     run: str | None = None
+    runs: list[str] | None = None
     predictions: str | None = None
+    output: str | None = None
+    evaluation: Evaluation = field(default_factory=Evaluation)
     data: dict[str, Any] = field(default_factory=dict)
     accelerator: str = "auto"
 
@@ -196,14 +208,9 @@ def check_command_line(arguments: Sequence[str], *, name: str = "train") -> None
     given = get_args_parser().parse_args(list(arguments))
     if given.help or given.hydra_help or given.info or given.shell_completion:
         return
-    sweep = given.multirun or "hydra.mode=MULTIRUN" in given.overrides
     try:
-        chosen = next((text for text in given.overrides if text.startswith("sweep=") and name == "train"), None)
-        one = any(text.startswith(("hydra.mode=RUN", "resume=", "rerun=")) for text in given.overrides)
-        if chosen and not sweep and not one:
-            raise ConfigError([f"{chosen} is for several runs: put -m before the overrides"])
-        swept = _sweeper_params(given.overrides, name, given.config_dir) if sweep else []
-        for overrides in _jobs([*swept, *given.overrides], sweep=sweep):
+        whole = partial(_compose, name=name, config_dir=given.config_dir, hydra=True)
+        for overrides in sweep_plan.jobs_to_check(given.overrides, multirun=given.multirun, compose=whole):
             compose(overrides, name=name, config_dir=given.config_dir)
     except (ConfigError, HydraException) as error:
         print(f"scale: {error}", file=sys.stderr)
@@ -235,40 +242,6 @@ def _compose(overrides: Sequence[str], name: str, config_dir: str | None, *, hyd
     return config
 
 
-def _jobs(overrides: Sequence[str], *, sweep: bool) -> Iterator[list[str]]:
-    """The job of a plain command; of a sweep, first as many as show every value once, then all but for other seeds."""
-    if not sweep:
-        yield list(overrides)
-        return
-    choices: dict[str, list[str]] = {}
-    for override in OverridesParser.create().parse_overrides(overrides=list(overrides)):
-        key = override.get_key_element()
-        chosen = override.value()
-        if isinstance(chosen, Glob):
-            choices[key] = [f"{key}={name}" for name in chosen.filter(options(str(key)))]
-        elif override.is_sweep_override():
-            choices[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
-        else:
-            choices[key] = [override.input_line or ""]
-    longest = max(map(len, choices.values()), default=1)
-    shown = [[values[min(n, len(values) - 1)] for values in choices.values() if values] for n in range(longest)]
-    yield from shown
-    rest = itertools.product(*(values for key, values in choices.items() if values and key != "seed"))
-    seen = [set(job) for job in shown]
-    yield from (list(job) for job in rest if not any(known.issuperset(job) for known in seen))
-
-
-def _sweeper_params(overrides: Sequence[str], name: str, config_dir: str | None) -> list[str]:
-    """What the configuration itself sweeps, as a `sweep=` file does; none where it cannot be composed."""
-    parsed = OverridesParser.create().parse_overrides(overrides=list(overrides))
-    fixed = [override.input_line or "" for override in parsed if not override.is_sweep_override()]
-    try:
-        config = _compose(fixed, name, config_dir, hydra=True)
-    except (HydraException, OmegaConfBaseException):
-        return []  # the check of the jobs says why
-    return [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
-
-
 def _problems(config: DictConfig, name: str) -> Iterator[str]:
     node: dict[str, Any] = plain(config)
     if name != "train":
@@ -281,6 +254,8 @@ def _problems(config: DictConfig, name: str) -> Iterator[str]:
         else:
             yield from signatures.check(value, path=key, supplied=supplied)
     data = node["data"]
+    if wrong := wrong_dims(node["data_dims"], spatial_dims(data)):
+        yield wrong
     if data.get("flag") is not None:
         try:
             catalog.get(data["flag"]).check_size(data.get("size", 28))

@@ -18,12 +18,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from scale import jobs
+from scale import jobs, sweep_plan
 from scale.resume import PLACES
 from scale.runs import METRICS, write_json
 from scale.usage import USER_ERRORS
@@ -40,13 +38,14 @@ class Sweep(Callback):
 
     def __init__(self) -> None:
         self.folder: Path | None = None
+        self.lock: int | None = None
         self.received = 0
         self.waits = True
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Takes the sweep's folder, or ends the program with status 2 and one line that says why it cannot."""
         try:
-            self.folder = begin(config)
+            self.folder, self.lock = begin(config)
         except USER_ERRORS as error:
             print(f"scale: {error}", file=sys.stderr)
             sys.exit(2)
@@ -87,71 +86,45 @@ class Sweep(Callback):
             sys.exit(128 + number)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"folder": None, "received": 0, "waits": True}  # in a launcher's worker it has nothing to do
+        return {"folder": None, "lock": None, "received": 0, "waits": True}  # workers need none of it
 
 
-def begin(config: DictConfig) -> Path:
+def begin(config: DictConfig) -> tuple[Path, int]:
     """Takes a new sweep folder, or that of the same sweep.
+
+    Returns:
+        The folder, and the descriptor of the lock on it.
 
     Raises:
         FileExistsError: the folder holds another sweep (says what differs), or something else.
         BlockingIOError: the sweep is running.
         ValueError: two jobs would share a folder; a sweeper or launcher setting that is not supported.
     """
-    settings = config.hydra
-    folder = Path(settings.sweep.dir).absolute()
+    folder = Path(config.hydra.sweep.dir).absolute()
     _check(config)
-    given = plan(config)
+    given = sweep_plan.plan(config)
+    if (folder / PLAN).is_file():
+        _compare(read(folder / PLAN), given, folder, resume=config.sweep.resume)
+    elif folder.is_dir() and any(path.name != jobs.LOCK for path in folder.iterdir()):
+        names = ", ".join(sorted(path.name for path in folder.iterdir())[:3])
+        raise FileExistsError(
+            f"{folder} is not empty ({names}) and holds no sweep: give another folder with hydra.sweep.dir=..., "
+            "or none, for a new one"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        others = [path.name for path in folder.iterdir() if path.name != jobs.LOCK]
+        lock = jobs.take(folder / jobs.LOCK, patience=2)  # a job that looks for it takes it for a moment
     except OSError as error:
         hint = f"cannot write the sweep's folder ({error.strerror}); give another with hydra.sweep.dir=..."
         raise type(error)(error.errno, hint, str(folder)) from error
-    lock = jobs.take(folder / jobs.LOCK, patience=2)  # held by this process until it ends
     if lock is None:
         holder = (folder / jobs.LOCK).read_text()
         raise BlockingIOError(f"the sweep in {folder} is running ({holder}): wait for it, or give another folder")
-    if (folder / PLAN).is_file():
-        _compare(json.loads((folder / PLAN).read_text()), given, folder, resume=config.sweep.resume)
-    elif others:
-        raise FileExistsError(
-            f"{folder} is not empty ({', '.join(sorted(others)[:3])}) and holds no sweep: give another folder with "
-            "hydra.sweep.dir=..., or none, for a new one"
-        )
     os.truncate(lock, 0)
     os.write(lock, f"process {os.getpid()} on {socket.gethostname()}".encode())
     (folder / STOP).unlink(missing_ok=True)
     write_json(folder / PLAN, {**given, "host": socket.gethostname(), "gpus": visible_gpus()})
-    return folder
-
-
-def plan(config: DictConfig) -> dict[str, Any]:
-    """What is swept: `choices`, as given, and the overrides of all `jobs`, in Hydra's order."""
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-
-    settings = config.hydra
-    lines = [f"{key}={value}" for key, value in (settings.sweeper.params or {}).items()]
-    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-    overrides = [
-        override
-        for override in parser.parse_overrides([*lines, *settings.overrides.task])
-        if override.get_key_element() != "sweep.resume"
-    ]
-    choices = {override.get_key_element(): (override.input_line or "").partition("=")[2] for override in overrides}
-    (batch,) = BasicSweeper.split_arguments(overrides, None)
-    return {"choices": choices, "jobs": batch}
-
-
-def settings_of(overrides: Sequence[str]) -> dict[str, str]:
-    """A job's overrides by key, without the choice of a `sweep=` file."""
-    return dict(override.split("=", 1) for override in overrides if not override.startswith("sweep="))
-
-
-def varied(settings: Sequence[Mapping[str, str]]) -> list[str]:
-    """The keys in which a sweep's jobs differ."""
-    keys = dict.fromkeys(key for found in settings for key in found)
-    return [key for key in keys if len({found.get(key) for found in settings}) > 1]
+    return folder, lock
 
 
 def visible_gpus() -> list[str]:

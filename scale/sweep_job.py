@@ -17,7 +17,7 @@ from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from scale import jobs, sweep
+from scale import jobs, sweep, sweep_plan
 from scale.runs import write_json
 
 
@@ -30,7 +30,7 @@ def run(config: DictConfig) -> str:
     """
     settings = HydraConfig.get()
     folder, root = Path(settings.runtime.output_dir), Path(settings.sweep.dir).absolute()
-    keys = sweep.varied([sweep.settings_of(overrides) for overrides in sweep.read(root / sweep.PLAN)["jobs"]])
+    keys = sweep_plan.varied([sweep_plan.settings_of(overrides) for overrides in sweep.read(root / sweep.PLAN)["jobs"]])
     differs = [text for text in settings.overrides.task if text.partition("=")[0] in keys]
     name = f"job {settings.job.num} ({' '.join(differs)})" if differs else f"job {settings.job.num}"
     if (root / sweep.STOP).exists():

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scale import jobs, sweep
+from scale import jobs, sweep, sweep_plan
 from scale.data import catalog
 from scale.data.files import replacing
 from scale.evaluation import published
@@ -95,7 +95,7 @@ def markdown(rows: Sequence[Mapping[str, Any]], groups: Sequence[Mapping[str, An
 
 
 def _row(number: int, overrides: Sequence[str], folder: Path | None) -> dict[str, Any]:
-    settings = sweep.settings_of(overrides)
+    settings = sweep_plan.settings_of(overrides)
     row: dict[str, Any] = {"number": number, "overrides": " ".join(f"{k}={v}" for k, v in settings.items())}
     row |= {"settings": settings, "status": "missing", "reason": "", "folder": "", "attempts": 0, "fast_dev_run": False}
     if folder is None:
@@ -121,7 +121,7 @@ def _row(number: int, overrides: Sequence[str], folder: Path | None) -> dict[str
 
 def _varied(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """What differs between the jobs beside data set, size, model and seed."""
-    return [key for key in sweep.varied([row["settings"] for row in rows]) if key not in SHOWN]
+    return [key for key in sweep_plan.varied([row["settings"] for row in rows]) if key not in SHOWN]
 
 
 def _group(members: Sequence[Mapping[str, Any]], varied: Sequence[str]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """`python -m scale.train`: train on one data set, test once, keep the record in a run folder."""
 
+import functools
 import logging
 import os
 import signal
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import lightning as L
 
     from scale.data.datamodule import ImageDataModule
+    from scale.evaluation.ensemble import Averaged
     from scale.tasks.classification import ClassificationTask, Outputs
 
 log = logging.getLogger("scale")
@@ -43,12 +45,14 @@ def train(config: DictConfig, folder: str | Path, *, overrides: Sequence[str] = 
     from lightning.pytorch.utilities import rank_zero_only
 
     from scale import resume, runs
+    from scale.assembly import check_model
     from scale.interruption import Interrupted
     from scale.logs import logging_to
 
     folder = Path(folder)
     main = getattr(rank_zero_only, "rank", 0) == 0
     _check_devices(config)
+    check_model(config)
     begun = (folder / runs.CONFIG).exists() and not (folder / runs.METRICS).exists()
     going_on = config.resume is not None or (begun and resume.restarted())
     lock = None
@@ -82,7 +86,7 @@ def train(config: DictConfig, folder: str | Path, *, overrides: Sequence[str] = 
 
 
 def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[str, Any]:
-    from scale import loggers, resume, runs
+    from scale import loggers, resume, runs, tta
     from scale.assembly import build_datamodule, build_task, build_trainer
     from scale.callbacks import history
     from scale.models.layers import macs, parameters
@@ -116,12 +120,18 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[st
         seconds = {"prepare": prepared - started, "fit": fitted - prepared, "evaluate": time.perf_counter() - fitted}
         if checkpoint is not None and (folder / runs.HISTORY).exists():  # the earlier parts of the run count too
             seconds["fit"] = sum(row["seconds"] for row in history.read(folder / runs.HISTORY))
-        metrics = _metrics(config, trainer, task, datamodule, outputs)
-        metrics |= {"best_epoch": best, "seconds": {name: round(value, 3) for name, value in seconds.items()}}
-        metrics["model"] = {"name": _choice(config, task), **cost}
+        again = functools.partial(_evaluate, trainer, task, datamodule, test=config.test)
+        averaged = tta.predict(datamodule, outputs, again) if config.evaluation.tta else {}
+        metrics = {
+            **_metrics(config, trainer, task, datamodule, {**outputs, **averaged}),
+            "best_epoch": best,
+            "seconds": {name: round(value, 3) for name, value in seconds.items()},
+            "model": {"name": _choice(config, task, datamodule.image_shape), **cost},
+        }
         if trainer.is_global_zero:
+            runs.write_averaged(folder, averaged)
             figures = _write(folder, metrics, datamodule, outputs, partial=bool(config.trainer.fast_dev_run))
-            summary = {f"{split}/{name}": value for split in outputs for name, value in metrics[split].items()}
+            summary = {f"{s}/{name}": value for s in (*outputs, *averaged) for name, value in metrics[s].items()}
             loggers.log_results(logger, summary, figures, step=trainer.global_step)
         failed = False
     finally:
@@ -231,7 +241,7 @@ def _metrics(
     trainer: "L.Trainer",
     task: "ClassificationTask",
     datamodule: "ImageDataModule",
-    outputs: Mapping[str, "Outputs"],
+    outputs: Mapping[str, "Outputs | Averaged"],
 ) -> dict[str, Any]:
     from scale.evaluation.metrics import scores
     from scale.provenance import hardware
@@ -241,11 +251,15 @@ def _metrics(
         "flag": info.flag,
         "size": datamodule.image_shape[-1],
         "seed": config.seed,
+        "variant": config.variant,
         "problem": problem.name,
         "num_classes": problem.num_classes,
         "image_shape": list(datamodule.image_shape),
         **{split: scores(found.labels, found.probabilities, problem.name) for split, found in outputs.items()},
-        "samples": {"train": len(datamodule.train_labels), **{s: len(found.labels) for s, found in outputs.items()}},
+        "samples": {
+            "train": len(datamodule.train_labels),
+            **{s: len(outputs[s].labels) for s in ("val", "test") if s in outputs},
+        },
         "epochs": trainer.current_epoch,
         "steps": trainer.global_step,
         "fast_dev_run": bool(config.trainer.fast_dev_run),
@@ -294,13 +308,14 @@ def _write(
     return drawn
 
 
-def _choice(config: DictConfig, task: "ClassificationTask") -> str:
-    """What the model is called: the option's name on the command line, else the class."""
+def _choice(config: DictConfig, task: "ClassificationTask", image_shape: Sequence[int]) -> str:
+    """What the model is called: after the option's name on the command line, else the class."""
     from hydra.core.hydra_config import HydraConfig
 
-    if HydraConfig.initialized():
-        return str(HydraConfig.get().runtime.choices["model"])
-    return type(task.net).__name__
+    from scale.assembly import model_name
+
+    found = HydraConfig.get().runtime.choices["model"] if HydraConfig.initialized() else type(task.net).__name__
+    return model_name(config, choice=str(found), spatial_dims=len(image_shape) - 1)
 
 
 def _describe(datamodule: "ImageDataModule") -> str:
@@ -313,7 +328,8 @@ def _table(metrics: Mapping[str, Any]) -> str:
     """Val and test beside the best published result."""
     from scale.evaluation import published
 
-    rows = [(split, metrics[split]["auc"], metrics[split]["acc"], "") for split in ("val", "test") if split in metrics]
+    names = {"val": "val", "test": "test", "val_tta": "val, mirrored", "test_tta": "test, mirrored"}
+    rows = [(text, metrics[name]["auc"], metrics[name]["acc"], "") for name, text in names.items() if name in metrics]
     best = published.best(metrics["flag"])
     if best:
         methods = dict.fromkeys(f"{row.method} ({row.input_size})" for row in best)

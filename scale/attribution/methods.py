@@ -251,7 +251,9 @@ def _targets(target: Tensor | int, count: int, problem: Problem) -> Tensor:
     targets = torch.as_tensor(target, dtype=torch.long).reshape(-1).expand(count) if isinstance(target, int) else target
     targets = targets.detach().long()
     if targets.shape != (count,):
-        raise ValueError(f"target has the shape {tuple(targets.shape)}: give a class, or one for each of {count} samples")
+        raise ValueError(
+            f"target has the shape {tuple(targets.shape)}: give a class, or one for each of {count} samples"
+        )
     wrong = targets[(targets < 0) | (targets >= problem.columns)]
     if len(wrong):
         raise ValueError(f"target class {int(wrong[0])} does not exist: the classes are 0 to {problem.columns - 1}")
