@@ -74,7 +74,7 @@ def wrong(text, *overrides):
 
 def test_every_key_and_every_end_is_composed():
     found = wrong(
-        "{optimizer.lrr: {low: 0.1, high: 1.0}, model.dim: {low: 1.5, high: 8.0}, scheduler: [constant, multistep, cosin]}"
+        "{optimizer.lrr: {low: 0.1, high: 1.0}, model.dim: {low: 1.5, high: 8.0}, scheduler: [constant, cosine, cosin]}"
     )
     assert "did you mean 'optimizer.lr'" in found
     assert "model.dim=8.0" in found  # the upper end
