@@ -6,8 +6,7 @@ import os
 import signal
 import sys
 import time
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     import lightning as L
 
     from scale.data.datamodule import ImageDataModule
-    from scale.evaluation.ensemble import Averaged
     from scale.tasks.classification import ClassificationTask, Outputs
 
 log = logging.getLogger("scale")
@@ -44,14 +42,14 @@ def train(config: DictConfig, folder: str | Path, *, overrides: Sequence[str] = 
     """
     from lightning.pytorch.utilities import rank_zero_only
 
-    from scale import resume, runs
+    from scale import hardware, resume, runs
     from scale.assembly import check_model
     from scale.interruption import Interrupted
     from scale.logs import logging_to
 
     folder = Path(folder)
     main = getattr(rank_zero_only, "rank", 0) == 0
-    _check_devices(config)
+    hardware.check(config)
     check_model(config)
     begun = (folder / runs.CONFIG).exists() and not (folder / runs.METRICS).exists()
     going_on = config.resume is not None or (begun and resume.restarted())
@@ -86,14 +84,13 @@ def train(config: DictConfig, folder: str | Path, *, overrides: Sequence[str] = 
 
 
 def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[str, Any]:
-    from scale import loggers, resume, runs, tta
+    from scale import hardware, loggers, outcome, resume, runs, tta
     from scale.assembly import build_datamodule, build_task, build_trainer
     from scale.callbacks import history
     from scale.models.layers import macs, parameters
     from scale.tasks.problem import Problem
 
-    _quiet()
-    _prepare_torch(config)
+    hardware.prepare(config)
     started = time.perf_counter()
     datamodule = build_datamodule(config)
     datamodule.setup()
@@ -102,7 +99,7 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[st
     weights = problem.class_weights(labels) if datamodule.balance == "weights" else None
     task = build_task(config, problem, image_shape=datamodule.image_shape, class_weights=weights)
     cost = {"parameters": parameters(task.net), "macs": macs(task.net, datamodule.image_shape)}
-    log.info("%s: %s", datamodule.info.title, _describe(datamodule))
+    log.info("%s: %s", datamodule.info.title, outcome.describe(datamodule))
     size = f"{cost['parameters']:,} parameters, {cost['macs'] / 1e9:.3f} G multiply-adds"
     log.info("%s: %s", type(task.net).__name__, size)
 
@@ -123,14 +120,14 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[st
         again = functools.partial(_evaluate, trainer, task, datamodule, test=config.test)
         averaged = tta.predict(datamodule, outputs, again) if config.evaluation.tta else {}
         metrics = {
-            **_metrics(config, trainer, task, datamodule, {**outputs, **averaged}),
+            **outcome.metrics(config, trainer, task, datamodule, {**outputs, **averaged}),
             "best_epoch": best,
             "seconds": {name: round(value, 3) for name, value in seconds.items()},
-            "model": {"name": _choice(config, task, datamodule.image_shape), **cost},
+            "model": {"name": outcome.choice(config, task, datamodule.image_shape), **cost},
         }
         if trainer.is_global_zero:
             runs.write_averaged(folder, averaged)
-            figures = _write(folder, metrics, datamodule, outputs, partial=bool(config.trainer.fast_dev_run))
+            figures = outcome.write(folder, metrics, datamodule, outputs, partial=bool(config.trainer.fast_dev_run))
             summary = {f"{s}/{name}": value for s in (*outputs, *averaged) for name, value in metrics[s].items()}
             loggers.log_results(logger, summary, figures, step=trainer.global_step)
         failed = False
@@ -138,32 +135,11 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[st
         loggers.close_loggers(logger, failed=failed)
     if trainer.is_global_zero:
         runs.write_json(folder / runs.METRICS, metrics)
-        log.info("%s", _table(metrics))
+        log.info("%s", outcome.table(metrics))
         log.info("run folder: %s", folder)
         if config.rerun is not None:
             resume.compare(metrics, Path(config.rerun))
     return metrics
-
-
-def _prepare_torch(config: DictConfig) -> None:
-    """Threads, precision of products, seeds."""
-    import lightning as L
-    import torch
-
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    torch.set_float32_matmul_precision(config.matmul_precision)
-    torch.backends.cudnn.allow_tf32 = config.matmul_precision != "highest"  # torch's default is TF32, whatever is asked
-    L.seed_everything(config.seed, workers=True, verbose=False)
-
-
-def _quiet() -> None:
-    """Silences the libraries' warnings that do not apply here."""
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # a batch is one indexing operation
-    warnings.filterwarnings("ignore", message=".*fast_dev_run.*")
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-    warnings.filterwarnings("ignore", message=".*recommended to use `self.log.*")  # all processes log the same value
-    warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")  # curves are by epoch
 
 
 def _requeue(number: int) -> None:
@@ -177,33 +153,6 @@ def _requeue(number: int) -> None:
         log.warning("SLURM did not requeue job %s: %s", slurm_job(), refused)
     else:
         log.info("SLURM job %s is requeued", slurm_job())
-
-
-def _check_devices(config: DictConfig) -> None:
-    """Raises ValueError where the machine lacks what `trainer` asks for."""
-    import torch
-
-    wanted = config.trainer.get("devices", 1)
-    processes = wanted * config.trainer.get("num_nodes", 1) if isinstance(wanted, int) else 1
-    size = config.data.batch_size
-    if size < 1 or size % processes:
-        raise ValueError(
-            f"data.batch_size={size} is the batch of all processes: give a positive multiple of {processes}"
-        )
-    if size == 1 or (size == processes and not config.trainer.get("sync_batchnorm")):
-        raise ValueError(
-            f"data.batch_size={size} on {processes} processes leaves a batch of one sample, which has no variance to "
-            "normalise by: give at least two samples a process"
-        )
-    if config.trainer.accelerator == "cpu" and isinstance(wanted, int) and wanted > (os.cpu_count() or 1):
-        raise ValueError(f"trainer.devices={wanted}, but there are {os.cpu_count()} CPU cores: give at most that many")
-    if config.trainer.accelerator not in ("gpu", "cuda"):
-        return
-    present = torch.cuda.device_count()
-    if not present:
-        raise ValueError("trainer.accelerator=gpu, but no CUDA device is visible: use trainer=cpu or trainer=ddp_cpu")
-    if isinstance(wanted, int) and wanted > present:
-        raise ValueError(f"trainer.devices={wanted}, but {present} CUDA devices are visible: give at most that many")
 
 
 def _load_best(trainer: "L.Trainer", task: "ClassificationTask", folder: Path) -> int:
@@ -234,111 +183,6 @@ def _evaluate(
         trainer.test(task, datamodule=datamodule, verbose=False)
         found["test"] = task.outputs
     return found
-
-
-def _metrics(
-    config: DictConfig,
-    trainer: "L.Trainer",
-    task: "ClassificationTask",
-    datamodule: "ImageDataModule",
-    outputs: Mapping[str, "Outputs | Averaged"],
-) -> dict[str, Any]:
-    from scale.evaluation.metrics import scores
-    from scale.provenance import hardware
-
-    problem, info = task.problem, datamodule.info
-    return {
-        "flag": info.flag,
-        "size": datamodule.image_shape[-1],
-        "seed": config.seed,
-        "variant": config.variant,
-        "problem": problem.name,
-        "num_classes": problem.num_classes,
-        "image_shape": list(datamodule.image_shape),
-        **{split: scores(found.labels, found.probabilities, problem.name) for split, found in outputs.items()},
-        "samples": {
-            "train": len(datamodule.train_labels),
-            **{s: len(outputs[s].labels) for s in ("val", "test") if s in outputs},
-        },
-        "epochs": trainer.current_epoch,
-        "steps": trainer.global_step,
-        "fast_dev_run": bool(config.trainer.fast_dev_run),
-        "hardware": hardware(trainer.strategy.root_device.type, trainer.world_size),
-        "precision": str(trainer.precision),
-    }
-
-
-def _write(
-    folder: Path,
-    metrics: Mapping[str, Any],
-    datamodule: "ImageDataModule",
-    outputs: Mapping[str, "Outputs"],
-    *,
-    partial: bool,
-) -> dict[str, Any]:
-    """Predictions, official files and figures; returns the figures."""
-    from scale import runs
-    from scale.callbacks import history
-    from scale.evaluation import figures, official
-
-    names, problem = list(datamodule.info.labels), metrics["problem"]
-    for split, found in outputs.items():
-        runs.write_predictions(folder, split, found)
-        if not partial:  # an official file has a row for every sample
-            official.write(
-                folder / runs.PREDICTIONS,
-                found.probabilities,
-                labels=found.labels,
-                problem=problem,
-                flag=metrics["flag"],
-                size=metrics["size"],
-                split=split,
-                run=f"scale-seed{metrics['seed']}",
-            )
-    drawn = {}
-    if (folder / runs.HISTORY).exists():
-        drawn["history"] = figures.history(history.read(folder / runs.HISTORY))
-    if "test" in outputs and not partial:
-        truth, probabilities = outputs["test"].labels, outputs["test"].probabilities
-        for name in ("roc", "precision_recall", "confusion", "reliability"):
-            drawn[f"test_{name}"] = getattr(figures, name)(truth, probabilities, problem, names)
-    (folder / runs.FIGURES).mkdir(exist_ok=True)
-    for name, figure in drawn.items():
-        figure.savefig(folder / runs.FIGURES / f"{name}.png", dpi=150)
-    return drawn
-
-
-def _choice(config: DictConfig, task: "ClassificationTask", image_shape: Sequence[int]) -> str:
-    """What the model is called: after the option's name on the command line, else the class."""
-    from hydra.core.hydra_config import HydraConfig
-
-    from scale.assembly import model_name
-
-    found = HydraConfig.get().runtime.choices["model"] if HydraConfig.initialized() else type(task.net).__name__
-    return model_name(config, choice=str(found), spatial_dims=len(image_shape) - 1)
-
-
-def _describe(datamodule: "ImageDataModule") -> str:
-    counts = ", ".join(f"{len(split.labels):,} {name}" for name, split in datamodule.splits.items())
-    shape = " x ".join(map(str, datamodule.image_shape))
-    return f"{datamodule.info.problem}, {len(datamodule.info.labels)} classes, images {shape}, {counts}"
-
-
-def _table(metrics: Mapping[str, Any]) -> str:
-    """Val and test beside the best published result."""
-    from scale.evaluation import published
-
-    names = {"val": "val", "test": "test", "val_tta": "val, mirrored", "test_tta": "test, mirrored"}
-    rows = [(text, metrics[name]["auc"], metrics[name]["acc"], "") for name, text in names.items() if name in metrics]
-    best = published.best(metrics["flag"])
-    if best:
-        methods = dict.fromkeys(f"{row.method} ({row.input_size})" for row in best)
-        rows.append(("best published", best[0].auc, best[1].acc, " / ".join(methods)))
-    lines = [
-        f"{'':16}{'AUC':>7}{'ACC':>7}",
-        *(f"{name:16}{auc:7.3f}{acc:7.3f}  {note}".rstrip() for name, auc, acc, note in rows),
-    ]
-    return "\n".join(lines)
 
 
 def _job(config: DictConfig) -> str | None:

@@ -141,12 +141,12 @@ def test_an_ablation_of_another_network_is_refused():
 
 
 def test_a_file_that_sweeps_is_checked_with_all_its_jobs():
-    asked = config._with_parameters(["experiment=ablation", "seed=0,1"], "train", None, sweep=True)
-    jobs = list(config._jobs(asked, sweep=True))
-    assert [job[0] for job in jobs] == [f"ablation={name}" for name in config.options("ablation")]
+    whole = partial(config._compose, name="train", config_dir=None, hydra=True)
+    jobs = list(sweep_plan.jobs_to_check(["experiment=ablation", "seed=0,1"], multirun=True, compose=whole))
+    assert {job[0] for job in jobs} == {f"ablation={name}" for name in config.options("ablation")}
     assert {job[2] for job in jobs} == {"seed=0", "seed=1"}
     single = ["experiment=ablation", "ablation=gate"]  # what a job of the sweep is given
-    assert config._with_parameters(single, "train", None, sweep=False) == single
+    assert list(sweep_plan.jobs_to_check(single, multirun=False, compose=whole)) == [single]
 
 
 @pytest.mark.parametrize(
