@@ -73,11 +73,12 @@ def wrong(text, *overrides):
 
 
 def test_every_key_and_every_end_is_composed():
-    assert "did you mean 'optimizer.lr'" in wrong("{optimizer.lrr: {low: 0.1, high: 1.0}}")
-    assert "model.dim=8.0" in wrong("{model.dim: {low: 1.5, high: 8.0}}")  # the upper end, where the type is seen
-    assert "did you mean 'cosine'" in wrong(
-        "{model.fusion: [attention, gate], scheduler: [constant, multistep, cosin]}"
+    found = wrong(
+        "{optimizer.lrr: {low: 0.1, high: 1.0}, model.dim: {low: 1.5, high: 8.0}, scheduler: [constant, cosine, cosin]}"
     )
+    assert "did you mean 'optimizer.lr'" in found
+    assert "model.dim=8.0" in found  # the upper end
+    assert "did you mean 'cosine'" in found  # the third of the values
     assert "augment.rotation" in wrong("{augment: [light, none], augment.rotation: {low: 0.0, high: 9.0}}")
 
 
