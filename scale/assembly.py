@@ -5,13 +5,27 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.plugins.layer_sync import LayerSync
 from omegaconf import DictConfig
-from torch import Tensor
+from torch import Tensor, nn
 
 from scale.config import Budget, instantiate
 from scale.data.datamodule import ImageDataModule
+from scale.models.sync import separate, synchronise
 from scale.tasks.classification import ClassificationTask
 from scale.tasks.problem import Problem
+
+
+class SyncOnCPU(LayerSync):
+    """What `sync_batchnorm` means on CPUs, where torch has no synchronised batch normalisation."""
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        """Synchronises the batch normalisations in place."""
+        return synchronise(model)
+
+    def revert(self, model: nn.Module) -> nn.Module:
+        """Undoes `apply`."""
+        return separate(model)
 
 
 def build_datamodule(config: DictConfig) -> ImageDataModule:
@@ -55,10 +69,11 @@ def build_trainer(config: DictConfig, folder: Path, *, samples: int, logger: Any
         logger: Lightning loggers.
     """
     callbacks = [instantiate(node) for node in config.callbacks.values() if node]
-    settings = {"max_epochs": config.trainer.get("max_epochs") or epochs(config.budget, samples)}
-    trainer: L.Trainer = instantiate(
-        {**config.trainer, **settings}, callbacks=callbacks, logger=logger, default_root_dir=str(folder)
-    )
+    settings: dict[str, Any] = {"max_epochs": config.trainer.get("max_epochs") or epochs(config.budget, samples)}
+    supplied: dict[str, Any] = {"callbacks": callbacks, "logger": logger, "default_root_dir": str(folder)}
+    if config.trainer.get("sync_batchnorm") and config.trainer.accelerator == "cpu":
+        settings["sync_batchnorm"], supplied["plugins"] = False, [SyncOnCPU()]
+    trainer: L.Trainer = instantiate({**config.trainer, **settings}, **supplied)
     return trainer
 
 

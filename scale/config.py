@@ -1,9 +1,12 @@
 """Where `conf/` is, the root schema, the check of a whole configuration, and the one caller of `instantiate`."""
 
+import hashlib
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from scale import signatures
 from scale.data import catalog
+from scale.interruption import slurm_job
 
 VERSION_BASE = "1.3"
 PACKAGE = Path(__file__).resolve().parent
@@ -27,8 +31,8 @@ SUPPLIED = {
     "data": frozenset({"augment", "seed"}),
     "model": frozenset({"spatial_dims", "in_channels", "outputs"}),
     "task": frozenset({"net", "problem", "optimizer", "scheduler", "class_weights"}),
-    "trainer": frozenset({"callbacks", "logger", "default_root_dir"}),
-    "logger": frozenset({"save_dir"}),
+    "trainer": frozenset({"callbacks", "logger", "default_root_dir", "plugins"}),
+    "logger": frozenset({"save_dir", "id", "resume"}),
 }
 LISTS = ("callbacks", "logger")  # groups of named nodes, each with its own target
 
@@ -37,7 +41,7 @@ LISTS = ("callbacks", "logger")  # groups of named nodes, each with its own targ
 class Budget:
     """Length of a training: epochs = samples / size of the train split, within the two bounds."""
 
-    samples: int = 40_000
+    samples: int = 32_000
     min_epochs: int = 10
     max_epochs: int = 100
 
@@ -60,6 +64,10 @@ class TrainConfig:
     seed: int = 0
     compile: bool = False
     threads: int | None = None
+    matmul_precision: str = "highest"
+    resume: str | None = None
+    rerun: str | None = None
+    allow_changed_code: bool = False
 
 
 @dataclass
@@ -75,6 +83,30 @@ class EvaluateConfig:
 SCHEMAS = {"train": TrainConfig, "evaluate": EvaluateConfig}
 for _name, _schema in SCHEMAS.items():
     ConfigStore.instance().store(name=f"{_name}_schema", node=_schema)
+
+
+def _stamp() -> str:
+    """What makes a run folder's name its own: the time, or under a cluster what all processes of the job agree on."""
+    if STAMP in os.environ:
+        return os.environ[STAMP]
+    if "SLURM_JOB_ID" in os.environ:  # the same after a requeue, another one for another command of the job
+        command = hashlib.sha256("\n".join(sys.argv[1:]).encode()).hexdigest()[:6]
+        return f"slurm{slurm_job()}-{command}"
+    return f"{datetime.now():%Y%m%d-%H%M%S-%f}"
+
+
+def share_stamp() -> None:
+    """Under torchrun: lets all processes use the stamp of rank 0, by the store in which torchrun's agent keeps them."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ or STAMP in os.environ:
+        return
+    from torch.distributed import TCPStore
+
+    store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+    os.environ[STAMP] = store.compare_set("scale/stamp", "", _stamp()).decode()
+
+
+STAMP = "SCALE_STAMP"  # environment variable: the stamp that rank 0 has chosen for all
+OmegaConf.register_new_resolver("stamp", _stamp, use_cache=True)
 
 
 class ConfigError(Exception):

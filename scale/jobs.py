@@ -11,10 +11,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from scale.interruption import GRACE_SECONDS, PARENT
 from scale.runs import CHECKPOINTS, METRICS
-
-PARENT = "SCALE_PARENT"  # environment variable: the process that a run ends with
-GRACE_SECONDS = 60.0
 
 
 def state(folder: str | Path) -> str:

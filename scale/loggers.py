@@ -1,5 +1,6 @@
 """Experiment loggers: Lightning's own, made safe to run unattended."""
 
+import itertools
 import logging
 import netrc
 import os
@@ -14,6 +15,7 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig
 
 from scale.config import instantiate, plain
+from scale.runs import run_id
 
 log = logging.getLogger("scale")
 REACH_SECONDS = 3.0
@@ -31,7 +33,11 @@ def build_loggers(config: DictConfig, folder: Path) -> list[Logger]:
             settings = _unattended(settings)
             # Not Lightning's `offline`, which sets WANDB_MODE for everything that follows in this process.
             mode: Any = "offline" if settings.pop("offline", False) else os.environ.get("WANDB_MODE", "online")
+            # The same W&B run when this one is gone on with.
+            supplied |= {"id": run_id(folder), "resume": "allow"}
             supplied["settings"] = wandb.Settings(silent=True, init_timeout=30, mode=mode)
+        if settings["_target_"].endswith("CSVLogger"):
+            settings["version"] = _unused(folder, settings["version"])
         loggers.append(instantiate(settings, **supplied))
     return loggers
 
@@ -70,6 +76,12 @@ def close_loggers(loggers: list[Logger], *, failed: bool) -> None:
             import wandb
 
             wandb.finish(exit_code=int(failed))
+
+
+def _unused(folder: Path, name: str) -> str:
+    """`name`, or `name-2` and so on where an earlier part of the run has written: Lightning would delete it."""
+    names = (name if number == 1 else f"{name}-{number}" for number in itertools.count(1))
+    return next(name for name in names if not (folder / name).exists())
 
 
 def _unattended(settings: dict[str, Any]) -> dict[str, Any]:

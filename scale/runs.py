@@ -2,12 +2,15 @@
 
 import json
 import math
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from filelock import FileLock, Timeout
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from scale.data.files import replacing
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from scale.tasks.classification import ClassificationTask, Outputs
 
 CONFIG, OVERRIDES, ENVIRONMENT, METRICS = "config.yaml", "overrides.yaml", "environment.json", "metrics.json"
+LOCK = ".lock"
 HISTORY, LOG, PREDICTIONS, FIGURES, CHECKPOINTS = "history.csv", "train.log", "predictions", "figures", "checkpoints"
 
 
@@ -42,8 +46,11 @@ class Run:
     datamodule: "ImageDataModule"
 
 
-def claim(folder: Path) -> None:
-    """Makes a folder this run's own.
+def claim(folder: Path) -> FileLock:
+    """Makes a folder a new run's own.
+
+    Returns:
+        The lock that keeps other processes out until it is released or this process ends.
 
     Raises:
         FileExistsError: another run's record is there.
@@ -54,34 +61,63 @@ def claim(folder: Path) -> None:
             f"{folder} holds a finished run, which is kept as it is: give another folder with hydra.run.dir=..., "
             "or none, for a new one"
         )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / CONFIG).open("x"):
-            pass
-    except FileExistsError as error:
+    lock = _lock(folder)
+    if (folder / CONFIG).exists():
+        lock.release()
         raise FileExistsError(
-            f"{folder} holds a run that has not finished (or is running now): give another folder with "
-            "hydra.run.dir=..., or remove this one if nothing in it is needed"
-        ) from error
-    except OSError as error:
-        raise type(error)(
-            error.errno,
-            f"cannot write the run folder ({error.strerror}); give another with hydra.run.dir=...",
-            str(folder),
-        ) from error
+            f"{folder} holds a run that has not finished: go on with it by resume={folder}, or give another folder "
+            "with hydra.run.dir=..."
+        )
+    return lock
+
+
+def reopen(folder: Path) -> FileLock:
+    """Takes over the folder of a run that has not finished.
+
+    Returns:
+        The lock, as from `claim`.
+
+    Raises:
+        FileNotFoundError: no run was begun there.
+        FileExistsError: the run is finished, or another process is at it.
+    """
+    if (folder / METRICS).exists():
+        raise FileExistsError(
+            f"{folder} holds a finished run: there is nothing to go on with (rerun={folder} repeats it)"
+        )
+    if not (folder / CONFIG).is_file():
+        raise FileNotFoundError(
+            f"{folder} holds no run that was begun (there is no {CONFIG} in it): give the folder of an interrupted "
+            "run, or begin a new one without resume"
+        )
+    return _lock(folder)
 
 
 def release(folder: Path) -> None:
     """Gives a folder free again if its run ended before its first checkpoint: the same command can be repeated."""
-    if not (folder / CHECKPOINTS).exists():
+    if not any((folder / CHECKPOINTS).glob("*.ckpt")):
         (folder / CONFIG).unlink(missing_ok=True)
 
 
 def write_record(folder: Path, config: DictConfig, overrides: Sequence[str]) -> None:
-    """Writes what was asked for and where it runs, before the training."""
-    OmegaConf.save(config, folder / CONFIG, resolve=True)
-    OmegaConf.save(OmegaConf.create(list(overrides)), folder / OVERRIDES)
-    write_json(folder / ENVIRONMENT, environment(seed=config.seed))
+    """Writes what was asked for and where it runs, before the training; with the configuration a run is begun."""
+    _write_yaml(folder / OVERRIDES, OmegaConf.create(list(overrides)))
+    facts: dict[str, Any] = {"id": secrets.token_hex(4), "config_dir": _config_dir(), "continued": []}
+    write_json(folder / ENVIRONMENT, environment(seed=config.seed) | facts)
+    _write_yaml(folder / CONFIG, config)
+
+
+def run_id(folder: Path) -> str | None:
+    """The run's own name among all runs, from its record; None where this process writes none."""
+    path = folder / ENVIRONMENT
+    return json.loads(path.read_text()).get("id") if path.is_file() else None
+
+
+def add_to_record(folder: Path, *, seed: int, **facts: Any) -> None:
+    """Adds where and from what a run goes on to its `environment.json`."""
+    record = json.loads((folder / ENVIRONMENT).read_text())
+    record["continued"] = [*record.get("continued", []), environment(seed=seed) | facts]
+    write_json(folder / ENVIRONMENT, record)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -143,6 +179,37 @@ def load_run(folder: str | Path, *, checkpoint: str = "best", data: Mapping[str,
     task = build_task(config, problem, image_shape=metrics["image_shape"])
     task.load_state_dict(state["state_dict"])
     return Run(folder, config, metrics, read_predictions(folder), task.eval(), datamodule)
+
+
+def _lock(folder: Path) -> FileLock:
+    lock = FileLock(folder / LOCK)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise FileExistsError(
+            f"{folder} holds a run that another process is at: wait for it, or give another hydra.run.dir=..."
+        ) from None
+    except OSError as error:
+        raise type(error)(
+            error.errno,
+            f"cannot write the run folder ({error.strerror}); give another with hydra.run.dir=...",
+            str(folder),
+        ) from error
+    return lock
+
+
+def _write_yaml(path: Path, content: Any) -> None:
+    with replacing(path) as file:
+        file.write(OmegaConf.to_yaml(content, resolve=True).encode())
+
+
+def _config_dir() -> str | None:
+    """Hydra's `--config-dir`, absolute, if one was given."""
+    if not HydraConfig.initialized():
+        return None
+    sources = HydraConfig.get().runtime.config_sources
+    return next((str(Path(source.path).resolve()) for source in sources if source.provider == "command-line"), None)
 
 
 def _strict(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 import time
 import warnings
@@ -41,42 +42,54 @@ def train(config: DictConfig, folder: str | Path, *, overrides: Sequence[str] = 
     """
     from lightning.pytorch.utilities import rank_zero_only
 
-    from scale import runs
+    from scale import resume, runs
+    from scale.interruption import Interrupted
     from scale.logs import logging_to
 
     folder = Path(folder)
     main = getattr(rank_zero_only, "rank", 0) == 0
     _check_devices(config)
+    begun = (folder / runs.CONFIG).exists() and not (folder / runs.METRICS).exists()
+    going_on = config.resume is not None or (begun and resume.restarted())
+    lock = None
     if main:
-        runs.claim(folder)
+        lock = runs.reopen(folder) if going_on else runs.claim(folder)
     with logging_to(folder / runs.LOG if main else None):
         try:
-            if main:
+            if going_on:
+                resume.check(config, folder)
+            elif main:
                 runs.write_record(folder, config, overrides)
-            return _train(config, folder)
+            checkpoint = resume.last_checkpoint(folder) if going_on else None
+            if main and going_on:
+                runs.add_to_record(folder, seed=config.seed, checkpoint=checkpoint and checkpoint.name)
+            return _train(config, folder, checkpoint)
+        except Interrupted as stop:
+            if main:
+                log.warning("%s; all is saved. Go on with: python -m scale.train resume=%s", stop, folder)
+                _requeue(stop.number)
+            raise
         except BaseException as error:
             # The console gets one line (from the command) or the traceback (in a notebook); the file has it all.
             extra = {"file_only": True}
             log.error("the run ended with %s: %s", type(error).__name__, error, exc_info=True, extra=extra)
-            if main:
+            if main and not going_on:
                 runs.release(folder)
             raise
+        finally:
+            if lock is not None:
+                lock.release()
 
 
-def _train(config: DictConfig, folder: Path) -> dict[str, Any]:
-    import lightning as L
-    import torch
-
-    from scale import loggers, runs
+def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[str, Any]:
+    from scale import loggers, resume, runs
     from scale.assembly import build_datamodule, build_task, build_trainer
+    from scale.callbacks import history
     from scale.models.layers import macs, parameters
     from scale.tasks.problem import Problem
 
     _quiet()
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    L.seed_everything(config.seed, workers=True, verbose=False)
-
+    _prepare_torch(config)
     started = time.perf_counter()
     datamodule = build_datamodule(config)
     datamodule.setup()
@@ -96,11 +109,13 @@ def _train(config: DictConfig, folder: Path) -> dict[str, Any]:
         if trainer.is_global_zero:
             loggers.log_configuration(logger, config)
         prepared = time.perf_counter()
-        trainer.fit(task, datamodule=datamodule)
+        trainer.fit(task, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
         fitted = time.perf_counter()
         best = _load_best(trainer, task, folder)
         outputs = _evaluate(trainer, task, datamodule)
         seconds = {"prepare": prepared - started, "fit": fitted - prepared, "evaluate": time.perf_counter() - fitted}
+        if checkpoint is not None and (folder / runs.HISTORY).exists():  # the earlier parts of the run count too
+            seconds["fit"] = sum(row["seconds"] for row in history.read(folder / runs.HISTORY))
         metrics = _metrics(config, trainer, task, datamodule, outputs)
         metrics |= {"best_epoch": best, "seconds": {name: round(value, 3) for name, value in seconds.items()}}
         metrics["model"] = {"name": _choice(config, task), **cost}
@@ -115,7 +130,21 @@ def _train(config: DictConfig, folder: Path) -> dict[str, Any]:
         runs.write_json(folder / runs.METRICS, metrics)
         log.info("%s", _table(metrics))
         log.info("run folder: %s", folder)
+        if config.rerun is not None:
+            resume.compare(metrics, Path(config.rerun))
     return metrics
+
+
+def _prepare_torch(config: DictConfig) -> None:
+    """Threads, precision of products, seeds."""
+    import lightning as L
+    import torch
+
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    torch.set_float32_matmul_precision(config.matmul_precision)
+    torch.backends.cudnn.allow_tf32 = config.matmul_precision != "highest"  # torch's default is TF32, whatever is asked
+    L.seed_everything(config.seed, workers=True, verbose=False)
 
 
 def _quiet() -> None:
@@ -127,13 +156,40 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")  # curves are by epoch
 
 
+def _requeue(number: int) -> None:
+    """After SLURM's warning that a job's time is up: asks for another run of it, which goes on here."""
+    from scale.interruption import requeue, slurm_job
+
+    if number != signal.SIGUSR1:
+        return
+    refused = requeue()
+    if refused:
+        log.warning("SLURM did not requeue job %s: %s", slurm_job(), refused)
+    else:
+        log.info("SLURM job %s is requeued", slurm_job())
+
+
 def _check_devices(config: DictConfig) -> None:
     """Raises ValueError where the machine lacks what `trainer` asks for."""
     import torch
 
+    wanted = config.trainer.get("devices", 1)
+    processes = wanted * config.trainer.get("num_nodes", 1) if isinstance(wanted, int) else 1
+    size = config.data.batch_size
+    if size < 1 or size % processes:
+        raise ValueError(
+            f"data.batch_size={size} is the batch of all processes: give a positive multiple of {processes}"
+        )
+    if size == 1 or (size == processes and not config.trainer.get("sync_batchnorm")):
+        raise ValueError(
+            f"data.batch_size={size} on {processes} processes leaves a batch of one sample, which has no variance to "
+            "normalise by: give at least two samples a process"
+        )
+    if config.trainer.accelerator == "cpu" and isinstance(wanted, int) and wanted > (os.cpu_count() or 1):
+        raise ValueError(f"trainer.devices={wanted}, but there are {os.cpu_count()} CPU cores: give at most that many")
     if config.trainer.accelerator not in ("gpu", "cuda"):
         return
-    present, wanted = torch.cuda.device_count(), config.trainer.devices
+    present = torch.cuda.device_count()
     if not present:
         raise ValueError("trainer.accelerator=gpu, but no CUDA device is visible: use trainer=cpu or trainer=ddp_cpu")
     if isinstance(wanted, int) and wanted > present:
@@ -146,6 +202,7 @@ def _load_best(trainer: "L.Trainer", task: "ClassificationTask", folder: Path) -
 
     from scale import runs
 
+    folder = Path(trainer.strategy.broadcast(str(folder)))  # processes that a cluster started have names of their own
     path = folder / runs.CHECKPOINTS / "best.ckpt"
     if not path.exists():  # fast_dev_run, or no checkpoint callback: what the training ended with
         trainer.save_checkpoint(path)
@@ -269,12 +326,16 @@ def _job(config: DictConfig) -> None:
     """What Hydra runs."""
     from hydra.core.hydra_config import HydraConfig
 
+    from scale.interruption import Interrupted, end_with_parent
     from scale.usage import USER_ERRORS
 
+    end_with_parent()
     logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of its font cache
     settings = HydraConfig.get()
     try:
         train(config, Path(settings.runtime.output_dir), overrides=settings.overrides.task)
+    except Interrupted as stop:
+        sys.exit(128 + stop.number)
     except USER_ERRORS as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
@@ -284,11 +345,18 @@ def _job(config: DictConfig) -> None:
 
 def main() -> None:
     """The command."""
-    from scale.usage import TRAIN, show_help
+    from scale.resume import expand
+    from scale.usage import TRAIN, USER_ERRORS, show_help
 
     if show_help(sys.argv[1:], TRAIN):
         return
+    try:
+        sys.argv[1:] = expand(sys.argv[1:])
+    except USER_ERRORS as error:
+        print(f"scale: {error}", file=sys.stderr)
+        sys.exit(2)
     configuration.check_command_line(sys.argv[1:])
+    configuration.share_stamp()
     folder = str(configuration.directory())
     hydra.main(version_base=configuration.VERSION_BASE, config_path=folder, config_name="train")(_job)()
 

@@ -27,7 +27,9 @@ class AveragedWeights(WeightAveraging):
             return current
         return averaged + (current - averaged) * (1 - decay)
 
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Leaves the average in the model; from then on what is evaluated is what was loaded."""
-        super().on_train_end(trainer, pl_module)
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Forgets the average, which is in the model now: from then on what is evaluated is what was loaded.
+
+        Also where nothing was left to train, because a finished training was gone on with.
+        """
         self._average_model = None

@@ -1,25 +1,66 @@
-"""Checkpoints in the run folder."""
+"""Checkpoints in the run folder: of every epoch, every few minutes, and when the run is asked to stop."""
 
 import math
+import os
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import Checkpoint
+
+from scale.interruption import Interrupted, Signals
+
+FOLDER, BEST, LAST, PREVIOUS = "checkpoints", "best.ckpt", "last.ckpt", "previous.ckpt"
 
 
 class BestAndLast(Checkpoint):
-    """Keeps `checkpoints/best.ckpt` and `checkpoints/last.ckpt` in the trainer's root folder, each written atomically.
+    """Keeps `best.ckpt`, `last.ckpt` and the one before it in the trainer's folder, each written whole or not at all.
 
     The best epoch has the highest val AUC and, among equal ones, the lowest val loss: on a small val split many epochs
     reach the same AUC. Lightning's own ModelCheckpoint keeps the first of equals, and writes `last.ckpt` only when the
     best has changed.
+
+    SIGTERM, Ctrl-C and SLURM's SIGUSR1 let the step finish, save, and end the training with `Interrupted`; of several
+    processes one has to hear the signal.
+
+    Args:
+        every_n_minutes: save within epochs too, this long after the save before; 0: at the end of epochs only.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, every_n_minutes: float = 10.0) -> None:
+        if every_n_minutes < 0:
+            raise ValueError(f"callbacks.checkpoint.every_n_minutes={every_n_minutes}: give 0 (never) or more")
+        self.every_n_minutes = every_n_minutes
         self.best: tuple[float, float] | None = None
         self.best_epoch: int | None = None
+        self._batches = 0  # of an epoch that has not ended
+        self._signals = Signals()
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Begins to listen to signals; Lightning's own handlers would stop in the middle of things."""
+        if self._batches:
+            # Lightning loads the loader's state when it first makes it, which estimating the steps does too early.
+            loader: Any = trainer.train_dataloader
+            loader.load_state_dict({"drawn": self._batches})
+        self._signals.listen()
+        self._saved = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Saves within an epoch if it is time to, or if the run is asked to stop."""
+        if (batch_idx + 1) % trainer.accumulate_grad_batches or batch_idx + 1 >= trainer.num_training_batches:
+            return  # gradients that wait for their step are in no checkpoint; an epoch's last batch is saved behind val
+        waited = time.monotonic() - self._saved
+        received, due = self._agree(trainer, due=0 < self.every_n_minutes * 60 <= waited)
+        if received or due:
+            self._batches = batch_idx + 1
+            self.save(trainer, best=False)
+        if received:
+            raise Interrupted(received)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Saves the epoch, and once more as the best one if it is."""
@@ -31,25 +72,58 @@ class BestAndLast(Checkpoint):
             better = self.best is None or rank > self.best
             if better:
                 self.best, self.best_epoch = rank, trainer.current_epoch
+        self._batches = 0
         self.save(trainer, best=better)
+        received, _ = self._agree(trainer, due=False)
+        if received:
+            raise Interrupted(received)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Gives the signals back."""
+        self._signals.release()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Gives the signals back."""
+        self._signals.release()
 
     def save(self, trainer: L.Trainer, *, best: bool) -> None:
         """Writes `last.ckpt` and, where asked for, `best.ckpt`; all processes must call it."""
-        folder = Path(trainer.default_root_dir) / "checkpoints"
+        folder = Path(trainer.default_root_dir) / FOLDER
         partial = folder / "partial.ckpt"
         trainer.save_checkpoint(partial)
         if trainer.is_global_zero:
+            _to_disk(partial)
             if best:
                 copy = folder / "copy.ckpt"
                 shutil.copyfile(partial, copy)
-                copy.replace(folder / "best.ckpt")
-            partial.replace(folder / "last.ckpt")
+                _to_disk(copy)
+                copy.replace(folder / BEST)
+            if (folder / LAST).exists():
+                (folder / LAST).replace(folder / PREVIOUS)
+            partial.replace(folder / LAST)
+        self._saved = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
-        """The best epoch so far."""
-        return {"best": self.best, "best_epoch": self.best_epoch}
+        """The best epoch so far, and how far an epoch has come that has not ended."""
+        return {"best": self.best, "best_epoch": self.best_epoch, "batches": self._batches}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores the best epoch so far."""
+        """Restores them."""
+        self._batches = state_dict["batches"]
         best = state_dict["best"]
         self.best, self.best_epoch = None if best is None else (best[0], best[1]), state_dict["best_epoch"]
+
+    def _agree(self, trainer: L.Trainer, *, due: bool) -> tuple[int, bool]:
+        """The signal that any process received, 0 for none, and whether any of them is due to save."""
+        received = self._signals.received
+        if trainer.world_size > 1:
+            asked = torch.tensor([received, int(due)], device=trainer.strategy.root_device)
+            torch.distributed.all_reduce(asked, op=torch.distributed.ReduceOp.MAX)
+            received, due = int(asked[0]), bool(asked[1])
+        return received, due
+
+
+def _to_disk(path: Path) -> None:
+    """Waits until a file is on the disk, so that not even a power failure leaves a half-written one under its name."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

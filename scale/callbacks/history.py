@@ -4,6 +4,7 @@ import csv
 import io
 import time
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 
@@ -17,27 +18,36 @@ class History(L.Callback):
 
     def __init__(self) -> None:
         self.rows: list[dict[str, float]] = []
+        self._spent = 0.0  # seconds of the current epoch in an earlier part of the run
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Starts the clock; within an epoch that is gone on with, no epoch starts."""
+        self._started = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Starts the epoch's clock."""
-        self._started = time.perf_counter()
+        self._started, self._spent = time.perf_counter(), 0.0
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Adds the epoch's row."""
         values = {key: float(value) for key, value in trainer.callback_metrics.items()}
         own = {"epoch": trainer.current_epoch, "step": trainer.global_step}
-        values |= own | {"seconds": round(time.perf_counter() - self._started, 3)}
+        values |= own | {"seconds": round(self._clock(), 3)}
         self.rows.append({column: values[column] for column in COLUMNS if column in values})
         if trainer.is_global_zero:
             self._write(Path(trainer.default_root_dir) / "history.csv")
+        self._started, self._spent = time.perf_counter(), 0.0
 
-    def state_dict(self) -> dict[str, list[dict[str, float]]]:
-        """The rows so far."""
-        return {"rows": self.rows}
+    def state_dict(self) -> dict[str, Any]:
+        """The rows so far, and the seconds of an epoch that has not ended."""
+        return {"rows": self.rows, "spent": self._clock()}
 
-    def load_state_dict(self, state_dict: dict[str, list[dict[str, float]]]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on behind the rows of an earlier part of the run."""
-        self.rows = list(state_dict["rows"])
+        self.rows, self._spent = list(state_dict["rows"]), state_dict["spent"]
+
+    def _clock(self) -> float:
+        return self._spent + time.perf_counter() - self._started
 
     def _write(self, path: Path) -> None:
         text = io.StringIO()

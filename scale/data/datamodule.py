@@ -1,6 +1,7 @@
 """LightningDataModules: what all share, and the official sets."""
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import lightning as L
@@ -35,6 +36,28 @@ class BatchDataset(Dataset[dict[str, Tensor]]):
             "index": torch.from_numpy(np.asarray(indices, dtype=np.int64)),
             "draw": torch.tensor([seed, offset, total]),
         }
+
+
+class TrainLoader(DataLoader[dict[str, Tensor]]):
+    """Keeps its place within an epoch, so that Lightning can save and restore it."""
+
+    drawn = 0
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:  # type: ignore[override]
+        assert isinstance(self.sampler, TrainBatches)
+        self.drawn = self.sampler.first
+        for batch in super().__iter__():
+            self.drawn += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Number of batches that the current epoch has given to the training."""
+        return {"drawn": self.drawn}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Lets the next pass begin behind those batches."""
+        assert isinstance(self.sampler, TrainBatches)
+        self.sampler.first = state["drawn"]
 
 
 class ImageDataModule(L.LightningDataModule):
@@ -110,7 +133,7 @@ class ImageDataModule(L.LightningDataModule):
         sampler = TrainBatches(
             self.train_indices, batch_size=self.batch_size, seed=self.seed, weights=weights, **self._processes()
         )
-        return self._loader("train", sampler)
+        return self._loader("train", sampler, kind=TrainLoader)
 
     def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """The val split in order."""
@@ -148,15 +171,26 @@ class ImageDataModule(L.LightningDataModule):
         """What a checkpoint keeps: the statistics, so that a saved model needs no train split."""
         assert self.mean is not None
         assert self.std is not None
-        return {"mean": self.mean.tolist(), "std": self.std.tolist()}
+        return {"mean": self.mean.tolist(), "std": self.std.tolist(), "digest": self._digest()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores the statistics."""
+        """Restores the statistics.
+
+        Raises:
+            ValueError: the data are opened and are not those that the checkpoint was made with.
+        """
+        if self.splits and state_dict["digest"] != self._digest():
+            raise ValueError(
+                "the images or labels are not those the run was begun with (labels, shapes or the mean of the images "
+                "differ): give its own with data.root=... or data.path=..., or begin another run"
+            )
         self.mean, self.std = torch.tensor(state_dict["mean"]), torch.tensor(state_dict["std"])
 
-    def _loader(self, split: str, sampler: TrainBatches | EvalBatches) -> DataLoader[dict[str, Tensor]]:
+    def _loader(
+        self, split: str, sampler: TrainBatches | EvalBatches, *, kind: type[DataLoader[Any]] = DataLoader
+    ) -> DataLoader[dict[str, Tensor]]:
         dataset = BatchDataset(self.splits[split], spatial_dims=self.info.spatial_dims)
-        return DataLoader(
+        return kind(
             dataset,
             batch_size=None,
             sampler=sampler,
@@ -169,6 +203,15 @@ class ImageDataModule(L.LightningDataModule):
         if self.trainer is None:
             return {"rank": 0, "world_size": 1}
         return {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
+
+    def _digest(self) -> str:
+        """Tells other data: a hash of all labels, the shapes, and the statistics of the train images."""
+        assert self.mean is not None
+        assert self.std is not None
+        digest = hashlib.sha256(repr((self.image_shape, self.mean.tolist(), self.std.tolist())).encode())
+        for split in self.splits.values():
+            digest.update(np.ascontiguousarray(split.labels).tobytes())
+        return digest.hexdigest()
 
     def _statistics(self) -> tuple[Tensor, Tensor]:
         images = self.splits["train"].images

@@ -47,6 +47,8 @@ class Batch(tuple[np.ndarray, int, int, int]):
 class TrainBatches(Sampler[Batch]):
     """Shuffled batches of equal size; what does not fill the last batch waits for another epoch.
 
+    `first` is the number of the batch with which the next pass begins, once: an interrupted epoch goes on with it.
+
     Args:
         indices: (N,), what to draw from.
         batch_size: samples of a batch over all processes.
@@ -75,7 +77,7 @@ class TrainBatches(Sampler[Batch]):
         self.indices = indices
         self.batch_size = min(batch_size, max(len(indices) // world_size, 1) * world_size)
         self.seed, self.weights, self.rank, self.world_size = seed, weights, rank, world_size
-        self.epoch = 0
+        self.epoch, self.first = 0, 0
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning at the start of each epoch."""
@@ -91,7 +93,8 @@ class TrainBatches(Sampler[Batch]):
         else:
             order = generator.choice(self.indices, size=len(self.indices), p=self.weights / self.weights.sum())
         share = self.batch_size // self.world_size
-        for number in range(len(self)):
+        first, self.first = self.first, 0
+        for number in range(first, len(self)):
             start = number * self.batch_size + self.rank * share
             seed = draw_seed(self.seed, self.epoch, number)
             yield Batch((order[start : start + share], seed, self.rank * share, self.batch_size))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -25,6 +26,37 @@ def norm(channels: int, *, spatial_dims: int) -> nn.Module:
     return {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}[spatial_dims](channels)
 
 
+def shared_rand(shape: Sequence[int], *, device: torch.device) -> Tensor:
+    """Uniform numbers of `shape` (B, ...): this process' rows of one draw for the batch of all processes.
+
+    Processes that were seeded alike so draw what a single one would have drawn for the whole batch.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return torch.rand(tuple(shape), device=device)
+    rows, rank = shape[0], dist.get_rank()
+    drawn = torch.rand((rows * dist.get_world_size(), *shape[1:]), device=device)
+    return drawn[rank * rows : (rank + 1) * rows]
+
+
+class Dropout(nn.Module):
+    """Sets single values to zero (JMLR 15:1929), alike for one process and for several that share the batch.
+
+    Args:
+        rate: probability of each value, in [0, 1).
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (B, ...); returns the same shape, what remains scaled up."""
+        if not self.training or self.rate == 0.0:
+            return x
+        keep = shared_rand(x.shape, device=x.device) >= self.rate
+        return x * (keep / (1.0 - self.rate)).to(x.dtype)
+
+
 class DropPath(nn.Module):
     """Drops a whole residual branch for a random part of the samples (doi:10.1007/978-3-319-46493-0_39).
 
@@ -40,7 +72,7 @@ class DropPath(nn.Module):
         """x: the branch (B, ...); returns it with whole samples set to zero and the rest scaled up."""
         if not self.training or self.rate == 0.0:
             return x
-        keep = torch.rand((x.shape[0],) + (1,) * (x.ndim - 1), device=x.device) >= self.rate
+        keep = shared_rand((x.shape[0],) + (1,) * (x.ndim - 1), device=x.device) >= self.rate
         return x * (keep / (1.0 - self.rate)).to(x.dtype)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from scale.models.attention import ScaleAttention
 from scale.models.fusion import Calibration, Fusion, pool
-from scale.models.layers import FourierPosition, resample
+from scale.models.layers import Dropout, FourierPosition, resample
 from scale.models.lifting import Lifting, shrink, shrink_factor
 from scale.models.streams import Stream
 
@@ -74,10 +74,10 @@ class ScaleNet(nn.Module):
         spatial_dims: int,
         in_channels: int,
         outputs: int,
-        planar_widths: Sequence[int] = (32, 64, 128),
+        planar_widths: Sequence[int] = (16, 32, 64),
         volumetric_widths: Sequence[int] = (16, 32, 64),
         planar_depths: Sequence[int] = (1, 1, 1),
-        volumetric_depths: Sequence[int] = (0, 1, 1),
+        volumetric_depths: Sequence[int] = (2, 2, 2),
         dim: int = 64,
         heads: int = 4,
         fusion_layers: int = 1,
@@ -129,12 +129,12 @@ class ScaleNet(nn.Module):
             self.num_features = self.fusion.num_features
         else:
             self.fusion, self.num_features = Calibration(2 * dim), 2 * dim
-        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(self.num_features, outputs))
+        self.head = nn.Sequential(Dropout(dropout), nn.Linear(self.num_features, outputs))
         self.auxiliary_heads = nn.ModuleDict()
         if auxiliary and streams == "both":
             for name in STREAMS:
                 self.auxiliary_heads[name] = nn.Sequential(
-                    Calibration(2 * dim), nn.Dropout(dropout), nn.Linear(2 * dim, outputs)
+                    Calibration(2 * dim), Dropout(dropout), nn.Linear(2 * dim, outputs)
                 )
 
     def forward(self, x: Tensor) -> Tensor:

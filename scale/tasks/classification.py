@@ -1,5 +1,6 @@
 """The LightningModule around a network."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -73,6 +74,7 @@ class ClassificationTask(L.LightningModule):
         self.class_weights: Tensor | None
         self.register_buffer("class_weights", class_weights, persistent=False)
         self._seen: list[dict[str, Tensor]] = []
+        self._loss_sum, self._losses = 0.0, 0  # of the epoch so far
         self.outputs: Outputs | None = None
         if compile:
             self.net.compile()
@@ -83,7 +85,9 @@ class ClassificationTask(L.LightningModule):
 
     def on_train_batch_start(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Seeds dropout with the batch's draw, so that a resumed run repeats an uninterrupted one."""
-        torch.manual_seed((int(batch["draw"][0]) + self.global_rank) % 2**63)
+        torch.manual_seed(int(batch["draw"][0]))
+        if batch_idx == 0:
+            self._loss_sum, self._losses = 0.0, 0
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """The loss of one batch."""
@@ -98,13 +102,17 @@ class ClassificationTask(L.LightningModule):
         if auxiliary:
             losses = torch.stack([self._loss(other, labels) for other in auxiliary.values()])
             loss = loss + self.auxiliary_weight * losses.mean()
-        if not torch.isfinite(loss):
+        value = loss.detach().item()
+        if not math.isfinite(value):
             raise FloatingPointError(
-                f"the loss is {loss.item()} at step {self.global_step} (epoch {self.current_epoch}, batch {batch_idx}, "
+                f"the loss is {value} at step {self.global_step} (epoch {self.current_epoch}, batch {batch_idx}, "
                 f"samples {batch['index'].tolist()}); the last good checkpoint is kept. Try a smaller optimizer.lr, "
                 "hardware=default instead of mixed precision, or trainer.detect_anomaly=true to find the operation"
             )
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(labels), sync_dist=True)
+        self._loss_sum, self._losses = self._loss_sum + value, self._losses + 1
+        if self.trainer.is_last_batch:
+            mean = self._mean_of_processes(self._loss_sum) / self._losses
+            self.log("train/loss", mean, on_step=False, on_epoch=True, batch_size=1)
         return loss
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
@@ -140,6 +148,21 @@ class ClassificationTask(L.LightningModule):
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = {"scheduler": self._scheduler(optimizer, total_steps=steps), "interval": "step"}
         return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps the losses of an epoch that has not ended; all processes call it."""
+        checkpoint["epoch_loss"] = {"sum": self._mean_of_processes(self._loss_sum), "count": self._losses}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Goes on behind those losses."""
+        self._loss_sum, self._losses = checkpoint["epoch_loss"]["sum"], checkpoint["epoch_loss"]["count"]
+
+    def _mean_of_processes(self, value: float) -> float:
+        if self.trainer.world_size == 1:
+            return value
+        total = torch.tensor(value, dtype=torch.float64, device=self.device)
+        torch.distributed.all_reduce(total)
+        return float(total) / self.trainer.world_size
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         weights = self.class_weights

@@ -1,0 +1,173 @@
+"""Going on with an interrupted run, and repeating a finished one: `resume=FOLDER`, `rerun=FOLDER`."""
+
+import json
+import logging
+import os
+import pickle
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from scale import runs
+from scale.config import plain
+from scale.provenance import source
+
+log = logging.getLogger("scale")
+
+KEYS = ("resume", "rerun")
+# What may differ when a run is gone on with. The first say where things are, the others where it is computed.
+PLACES = (
+    *("resume", "rerun", "allow_changed_code", "paths", "threads", "logger", "callbacks.console"),
+    *("callbacks.checkpoint.every_n_minutes", "data.root", "data.cache", "data.download", "data.verify"),
+    *("data.num_workers", "data.eval_batch_size"),
+)
+HARDWARE = ("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.sync_batchnorm")
+
+
+def expand(arguments: Sequence[str]) -> list[str]:
+    """The whole command line that one with `resume=FOLDER` or `rerun=FOLDER` stands for.
+
+    Args:
+        arguments: as given; what they say counts more than the record.
+
+    Returns:
+        The recorded overrides, those of `arguments`, and for `resume` the folder as `hydra.run.dir`.
+
+    Raises:
+        FileNotFoundError: the folder holds no record.
+        FileExistsError: the run to resume is finished.
+        ValueError: both are given, or one of them in a sweep.
+    """
+    given = {
+        key: value
+        for key, _, value in (argument.partition("=") for argument in arguments)
+        if key in KEYS and value not in ("", "null")
+    }
+    if not given:
+        return list(arguments)
+    if len(given) > 1:
+        raise ValueError("resume=... and rerun=... exclude each other: give one of them")
+    if {"-m", "--multirun"} & set(arguments):
+        raise ValueError("resume=... and rerun=... are for one run: leave -m out (a sweep goes on by its own command)")
+    (key, value) = next(iter(given.items()))
+    folder = Path(value.strip("'\"")).expanduser().resolve()
+    if key == "resume" and (folder / runs.METRICS).exists():
+        raise FileExistsError(
+            f"{folder} holds a finished run: there is nothing to go on with (rerun={folder} repeats it)"
+        )
+    for name in (runs.CONFIG, runs.OVERRIDES, runs.ENVIRONMENT):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{key}={value}: {folder} holds no run that was begun (there is no {name} in it)")
+    recorded = [str(override) for override in OmegaConf.load(folder / runs.OVERRIDES)]
+    record = json.loads((folder / runs.ENVIRONMENT).read_text())
+    others = [argument for argument in arguments if _key(argument) not in KEYS]
+    replaced = {_key(argument) for argument in others} | set(KEYS)
+    kept = [override for override in recorded if _key(override) not in replaced]
+    if record.get("config_dir") and not any(argument.startswith(("--config-dir", "-cd")) for argument in others):
+        kept = ["--config-dir", record["config_dir"], *kept]
+    place = [f"hydra.run.dir={_quoted(folder)}"] if key == "resume" else []
+    return [*kept, *others, f"{key}={_quoted(folder)}", *place]
+
+
+def restarted() -> bool:
+    """Whether a cluster has started this very command before: a requeued SLURM job, or torchrun after a failure."""
+    return any(int(os.environ.get(name) or 0) > 0 for name in ("SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT"))
+
+
+def check(config: DictConfig, folder: Path) -> None:
+    """Compares what a run is gone on with to what it was begun with.
+
+    Raises:
+        ValueError: the configuration or the code differ; all differences in one report.
+    """
+    before, now = (dict(_flat(plain(node))) for node in (OmegaConf.load(folder / runs.CONFIG), config))
+    lines = [
+        f"{key}: {before.get(key, 'not there')} then, {now.get(key, 'not there')} now"
+        for key in sorted({*before, *now})
+        if before.get(key) != now.get(key) and not _under(key, PLACES)
+    ]
+    moved = [line for line in lines if _under(line.partition(":")[0], HARDWARE)]
+    for line in moved:
+        log.warning("goes on elsewhere, so the figures are not those of an uninterrupted run to the last bit: %s", line)
+    lines = [line for line in lines if line not in moved]
+    if lines:
+        raise ValueError(
+            f"{folder} was begun with another configuration: leave the overrides out, or begin another run\n"
+            + "\n".join(f"  - {line}" for line in lines)
+        )
+    record = json.loads((folder / runs.ENVIRONMENT).read_text())
+    if record.get("source") != source():
+        text = f"{folder} was begun with other code of scale (commit {(record.get('commit') or 'unknown')[:10]})"
+        if not config.allow_changed_code:
+            raise ValueError(f"{text}: go back to it, or accept the mixture with allow_changed_code=true")
+        log.warning("%s; its figures are a mixture", text)
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that can be read; says so if it is not the last one written."""
+    import torch
+
+    for name in ("last.ckpt", "previous.ckpt"):
+        path = folder / runs.CHECKPOINTS / name
+        if not path.exists():
+            continue
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            log.info("goes on from %s: epoch %d, step %d", name, state["epoch"] + 1, state["global_step"])
+        except (
+            RuntimeError,
+            OSError,
+            EOFError,
+            ValueError,
+            KeyError,
+            zipfile.BadZipFile,
+            pickle.UnpicklingError,
+        ) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            log.warning("%s cannot be read (%s): goes on from the one before", path, reason)
+            continue
+        return path
+    log.warning("%s has no checkpoint yet: begins with the first epoch", folder)
+    return None
+
+
+def compare(metrics: Mapping[str, Any], folder: Path) -> bool:
+    """Says whether a repeated run's figures agree with the first one's."""
+    first = json.loads((folder / runs.METRICS).read_text())
+    pairs = {
+        f"{split}/{name}": (value, metrics[split].get(name))
+        for split in ("val", "test")
+        if split in first and split in metrics
+        for name, value in first[split].items()
+    }
+    different = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    if not different:
+        log.info("the figures agree with those of %s: all %d are the same", folder, len(pairs))
+        return True
+    for name, (then, now) in different.items():
+        log.warning("%s: %s then, %s now", name, then, now)
+    log.warning("%d of %d figures differ from those of %s", len(different), len(pairs), folder)
+    return False
+
+
+def _key(argument: str) -> str:
+    return argument.lstrip("+~").partition("=")[0]
+
+
+def _quoted(path: Path) -> str:
+    return "'" + str(path).replace("'", "\\'") + "'"
+
+
+def _flat(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from _flat(value, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, node
+
+
+def _under(key: str, places: Sequence[str]) -> bool:
+    return any(key == place or key.startswith(f"{place}.") for place in places)
