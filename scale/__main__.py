@@ -9,6 +9,7 @@ COMMANDS = {
     "train": "train and test on one data set",
     "describe": "shapes and multiply-adds of a network, as a table and a picture",
     "evaluate": "recompute a run's figures, or score a file in the official format",
+    "explain": "maps of what a run's answers rest on, and how far each can be trusted",
     "report": "our results beside the published ones, as a table",
 }
 

@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from scale import signatures
+from scale.attribution.catalog import METHODS
 from scale.data import catalog
 from scale.interruption import slurm_job
 
@@ -80,7 +81,61 @@ class EvaluateConfig:
     accelerator: str = "auto"
 
 
-SCHEMAS = {"train": TrainConfig, "evaluate": EvaluateConfig}
+@dataclass
+class Shown:
+    """How many samples of each class are shown."""
+
+    right: int = 1
+    wrong: int = 1
+    uncertain: int = 1
+
+
+@dataclass
+class Quality:
+    """How the maps are measured."""
+
+    samples: int = 24
+    measures: list[str] | None = None
+    steps: int = 12
+    baseline: str = "blur"
+    perturbed: int = 4
+    perturbations: int = 8
+
+
+@dataclass
+class Attribution:
+    """How the maps are made."""
+
+    methods: list[str] | None = None
+    batch_size: int = 16
+    baseline: str = "zero"
+    seed: int = 0
+    steps: int = 32
+    noise_samples: int = 16
+    noise: float = 0.15
+    window: float = 2 / 7
+    quality: Quality = field(default_factory=Quality)
+
+
+@dataclass
+class ExplainConfig:
+    """Root of `conf/explain.yaml`."""
+
+    run: str | None = None
+    split: str = "test"
+    checkpoint: str = "best"
+    samples: Shown = field(default_factory=Shown)
+    indices: list[int] | None = None
+    target: Any = "predicted"
+    compare: list[str] = field(default_factory=list)
+    groups: bool = True
+    attribution: Attribution = field(default_factory=Attribution)
+    data: dict[str, Any] = field(default_factory=dict)
+    accelerator: str = "auto"
+    threads: int | None = None
+
+
+SCHEMAS = {"train": TrainConfig, "evaluate": EvaluateConfig, "explain": ExplainConfig}
 for _name, _schema in SCHEMAS.items():
     ConfigStore.instance().store(name=f"{_name}_schema", node=_schema)
 
@@ -223,6 +278,8 @@ def _jobs(overrides: Sequence[str], *, sweep: bool) -> Iterator[list[str]]:
 
 def _problems(config: DictConfig, name: str) -> Iterator[str]:
     node: dict[str, Any] = plain(config)
+    if name == "explain":
+        yield from _explain_problems(node)
     if name != "train":
         return
     for key, value in node.items():
@@ -238,6 +295,37 @@ def _problems(config: DictConfig, name: str) -> Iterator[str]:
             catalog.get(data["flag"]).check_size(data.get("size", 28))
         except ValueError as error:
             yield f"data: {error}"
+
+
+def _explain_problems(node: dict[str, Any]) -> Iterator[str]:
+    """Names that do not exist, and numbers that are not possible."""
+    maps = node["attribution"]
+    quality = maps["quality"]
+    choices = [
+        ("split", node["split"], ("train", "val", "test")),
+        ("checkpoint", node["checkpoint"], ("best", "last")),
+        ("attribution.baseline", maps["baseline"], ("zero", "mean", "blur")),
+        ("attribution.quality.baseline", quality["baseline"], ("zero", "mean", "blur")),
+        *(("attribution.methods", name, tuple(METHODS)) for name in maps["methods"] or ()),
+    ]
+    if not isinstance(node["target"], int) or isinstance(node["target"], bool):
+        choices.append(("target", node["target"], ("predicted", "truth")))
+    for key, given, allowed in choices:
+        if given not in allowed:
+            yield (
+                f"{key}={given}: there is no such choice{signatures.nearest(str(given), list(allowed))}; allowed: "
+                + (", ".join(allowed))
+            )
+    least = {("samples", name): 0 for name in node["samples"]}
+    least |= {("attribution", name): 1 for name in ("batch_size", "steps", "noise_samples")}
+    least |= {("quality", name): 1 for name in ("steps", "perturbed", "perturbations")} | {("quality", "samples"): 0}
+    parts = {"samples": node["samples"], "attribution": maps, "quality": quality}
+    for (part, name), low in least.items():
+        if parts[part][name] < low:
+            place = "attribution.quality" if part == "quality" else part
+            yield f"{place}.{name}={parts[part][name]}: give a number of at least {low}"
+    if not 0 < maps["window"] <= 1 or maps["noise"] < 0:
+        yield f"attribution.window={maps['window']} and noise={maps['noise']}: give 0 < window <= 1 and noise >= 0"
 
 
 def _explain(error: Exception, override: str, config: DictConfig | None, name: str) -> str:

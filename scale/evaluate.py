@@ -99,7 +99,7 @@ def _run(config: DictConfig) -> int:
         print(f"AUC {found['auc']:.3f}  ACC {found['acc']:.3f}")
         return 0
     changes = {key: value for key, value in configuration.plain(config.data).items() if value is not None}
-    result = evaluate_run(config.run, device=_device(config.accelerator), data=changes)
+    result = evaluate_run(config.run, device=find_device(config.accelerator), data=changes)
     print(f"{'':8}{'AUC':>7}{'ACC':>7}")
     for split in ("val", "test"):
         print(f"{split:8}{result[split]['auc']:7.3f}{result[split]['acc']:7.3f}")
@@ -110,7 +110,8 @@ def _run(config: DictConfig) -> int:
     return 1
 
 
-def _device(accelerator: str) -> str:
+def find_device(accelerator: str) -> str:
+    """The torch device of `auto`, `cpu` or `gpu`; raises ValueError where there is none."""
     import torch
 
     if accelerator == "auto":
