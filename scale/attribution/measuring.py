@@ -221,7 +221,7 @@ def _perturbed(
     found: Values = {}
     for name, curve in (("deletion_auc", quality.deletion), ("insertion_auc", quality.insertion)):
         if name in measures:
-            options = {"steps": settings.steps, "baseline": settings.baseline, "batch_size": size}
+            options: dict[str, Any] = {"steps": settings.steps, "baseline": settings.baseline, "batch_size": size}
             found[name] = curve(explainer.probabilities, images, maps.to(images), target=target, **options).auc.numpy()
             told((settings.steps + 1) * len(images))
     few = slice(0, settings.perturbed)

@@ -140,7 +140,7 @@ def attribute(
         warnings.filterwarnings("ignore", module="captum")
         # the clones of inference tensors are ordinary ones
         images, targets = images.detach().clone().float(), targets.clone().to(images.device)
-        model = Explained(copy.deepcopy(net), problem).float().eval().requires_grad_(False)
+        model = Explained(copied(net), problem)
         compute = _function(model, method, options)
         origin = torch.as_tensor(0.0 if baseline is None else baseline).clone().to(images).expand_as(images)
         while start < len(images):
@@ -167,6 +167,11 @@ def attribute(
         cause = "" if images.isfinite().all() else ", as the images do"
         raise FloatingPointError(f"{method} gives values that are not finite for the samples at {places}{cause}")
     return found
+
+
+def copied(net: nn.Module) -> nn.Module:
+    """A copy in evaluation mode, in float32 and without gradients of its own, that shares nothing with the network."""
+    return copy.deepcopy(net).float().eval().requires_grad_(False)
 
 
 def _function(model: Explained, method: str, options: dict[str, Any]) -> Callable[..., Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,14 @@ from typing import Any
 import numpy as np
 
 from scale.attribution import figures
-from scale.attribution.catalog import KINDS, METHODS
+from scale.attribution.catalog import METHODS
 from scale.attribution.page import Sample
 
+FIGURES = {  # figures of a sample, and the kinds of methods on them
+    "gradients": ("gradient", "perturbation"),
+    "activations": ("activation", "control"),
+    "attention": ("attention",),
+}
 QUALITY = ("method", "measure", "better", "mean", "low", "high", "n")
 AGAINST = ("method", "control", "measure", "mean", "low", "high", "n")
 
@@ -30,8 +36,8 @@ def write_sample(folder: Path, name: str, sample: Sample, maps: Mapping[str, np.
     place = folder / "samples"
     place.mkdir(exist_ok=True)
     mask = {} if sample.mask is None else {"mask": sample.mask}
-    arrays = {f"map_{method}": values for method, values in maps.items()}
-    np.savez_compressed(place / f"{name}.npz", image=sample.image, **mask, **arrays, **facts)
+    arrays: dict[str, Any] = {f"map_{method}": values for method, values in maps.items()}
+    np.savez_compressed(place / f"{name}.npz", **{"image": sample.image, **mask, **arrays, **facts})
     if next(iter(maps.values())).ndim == 4:
         volumes = {"image": sample.image, **mask, **{method: values.sum(axis=0) for method, values in maps.items()}}
         (folder / "nifti" / name).mkdir(parents=True, exist_ok=True)
@@ -55,7 +61,7 @@ def write_nifti(path: Path, volume: np.ndarray) -> None:
 
 
 def draw_sample(folder: Path, name: str, sample: Sample, *, best: str) -> None:
-    """Draws a sample: the methods side by side, a figure for each kind, and one method large.
+    """Draws a sample: the methods side by side, and one method large.
 
     Args:
         folder: of the explanations.
@@ -65,11 +71,18 @@ def draw_sample(folder: Path, name: str, sample: Sample, *, best: str) -> None:
     """
     place = folder / "figures"
     place.mkdir(exist_ok=True)
-    for kind in KINDS:
-        maps = {method: values for method, values in sample.maps.items() if METHODS[method].kind == kind}
-        if maps:
-            drawn = figures.side_by_side(sample.image, maps, title=sample.title, mask=sample.mask, signed=sample.signed)
-            drawn.savefig(place / f"{name}_{kind}.png")
+    for figure, kinds in FIGURES.items():
+        chosen = [method for method in sample.maps if METHODS[method].kind in kinds]
+        labels = {method: label_of(method) for method in chosen}
+        if chosen:
+            drawn = figures.side_by_side(
+                sample.image,
+                {labels[method]: sample.maps[method] for method in chosen},
+                title=sample.title,
+                mask=sample.mask,
+                signed={labels[method]: sample.signed[method] for method in chosen},
+            )
+            drawn.savefig(place / f"{name}_{figure}.png")
     title = f"{sample.title}\n{best.replace('_', ' ')}"
     values = sample.maps[best]
     options: dict[str, Any] = {"signed": sample.signed[best], "mask": sample.mask}
@@ -78,6 +91,11 @@ def draw_sample(folder: Path, name: str, sample: Sample, *, best: str) -> None:
     else:
         figures.planes(sample.image, values, title=title, **options).savefig(place / f"{name}.png")
         figures.montage(sample.image, values, title=title, **options).savefig(place / f"{name}_montage.png")
+
+
+def label_of(method: str) -> str:
+    """A method's name in lines that fit above a panel."""
+    return textwrap.fill(method.replace("_", " "), 18)
 
 
 def picture_of(image: np.ndarray, *, dims: int) -> np.ndarray:
