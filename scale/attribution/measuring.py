@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -166,7 +167,9 @@ def measure(
 
         maps = explainer.maps(method, subjects.images, subjects.target, step=told)
         kept[method] = maps[:COMPARED]
-        found = _perturbed(explainer, subjects, measures, settings, method=method, maps=maps, told=told)
+        with warnings.catch_warnings():  # Captum says how it splits what is less than a batch
+            warnings.filterwarnings("ignore", message="`max_examples_per_batch`")
+            found = _perturbed(explainer, subjects, measures, settings, method=method, maps=maps, told=told)
         found |= _located(explainer, subjects, measures, method=method, maps=maps)
         if "sparseness" in measures:
             found["sparseness"] = quality.sparseness(maps).numpy()
