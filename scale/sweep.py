@@ -220,10 +220,10 @@ def _compare(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path, *, re
     hint = "give another folder with hydra.sweep.dir=..., or none, for a new one"
     if not resume:
         raise FileExistsError(f"{folder} holds a sweep, and sweep.resume=false: {hint}")
-    there, here = ({key: value for key, value in found["choices"].items() if _tells(key)} for found in (old, new))
-    same = [[text for text in job if _tells(text.partition("=")[0])] for job in old["jobs"]]
-    if there == here and same == [[text for text in job if _tells(text.partition("=")[0])] for job in new["jobs"]]:
+    before, now = ([[text for text in job if _tells(text)] for job in found["jobs"]] for found in (old, new))
+    if before == now:
         return
+    there, here = ({key: value for key, value in found["choices"].items() if _tells(key)} for found in (old, new))
     keys = [key for key in {**there, **here} if there.get(key) != here.get(key)]
     differs = [f"{key} is {there.get(key, 'not given')} there and {here.get(key, 'not given')} here" for key in keys]
     if not differs:
@@ -231,8 +231,9 @@ def _compare(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path, *, re
     raise FileExistsError(f"{folder} holds another sweep ({'; '.join(differs)}): {hint}")
 
 
-def _tells(key: str) -> bool:
-    """Whether a key makes another sweep, and does not only say where its jobs run or find their data."""
+def _tells(override: str) -> bool:
+    """Whether an override makes another sweep, and does not only say where its jobs run or find their data."""
+    key = override.partition("=")[0]
     return not any(key == place or key.startswith(f"{place}.") for place in PLACES)
 
 

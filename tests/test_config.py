@@ -162,6 +162,15 @@ def test_what_does_not_go_together(overrides, message):
     assert message in problems(*overrides)[0]
 
 
+def test_what_a_sweep_file_sweeps_is_checked(tmp_path, capsys):
+    folder = tmp_path / "sweep"
+    folder.mkdir()
+    (folder / "mine.yaml").write_text("# @package _global_\nhydra:\n  sweeper:\n    params:\n      data.sizee: 28,64\n")
+    with pytest.raises(SystemExit, match="2"):
+        config.check_command_line(["-m", "--config-dir", str(tmp_path), "sweep=mine"])
+    assert "data.sizee=28: there is no such key; did you mean 'data.size'?" in capsys.readouterr().err
+
+
 def test_seed_zero_is_a_seed():
     assert config.compose(["seed=0"]).seed == 0
 
@@ -179,7 +188,6 @@ COMMANDS = {
     "misspelt in a sweep": (["-m", "data=breastmnist,bloodmist"], 2, "did you mean 'bloodmnist'"),
     "sweep file without -m": (["sweep=seeds"], 2, "python -m scale.train -m sweep=seeds"),
     "misspelt sweep": (["sweep=seedz", "-m"], 2, "did you mean 'seeds'"),
-    "misspelt in a ready sweep": (["-m", "sweep=seeds", "data.sizee=28"], 2, "did you mean 'data.size'"),
     "two values that exclude each other": (
         ["-m", "data=vesselmnist3d,breastmnist", "data.size=28,128"],
         2,

@@ -394,13 +394,15 @@ def test_joblibs_workers_end_their_jobs_when_the_sweep_is_killed(stub, tmp_path)
     assert {json.loads((tmp_path / f"s/{n}/job.json").read_text())["status"] for n in (0, 1)} == {"interrupted"}
 
 
-def test_submitit_local(stub, tmp_path):
+def test_submitit_local(stub, tmp_path, monkeypatch):
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     launcher = ["hydra/launcher=submitit_local", "hydra.sweeper.max_batch_size=2"]
     done = swept("-m", "seed=0,1,4,5", *launcher, cwd=tmp_path)
     assert done.returncode == 1, done.stderr
     (folder,) = (tmp_path / "sweeps").iterdir()
     assert statuses(folder) == {0: "done", 1: "failed", 2: "done", 3: "done"}
+    assert {threads for _, _, threads, *_ in stub()} == {str(max(1, len(os.sched_getaffinity(0)) // 2))}
     assert not left(tmp_path)
 
 
