@@ -10,6 +10,7 @@ COMMANDS = {
     "tune": "search for a better configuration by val AUC",
     "describe": "shapes and multiply-adds of a network, as a table and a picture",
     "evaluate": "recompute a run's figures, or score a file in the official format",
+    "explain": "maps of what a run's answers rest on, and how far each can be trusted",
     "report": "our results beside the published ones, as a table",
 }
 

@@ -9,10 +9,11 @@ from lightning.pytorch.plugins.layer_sync import LayerSync
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from scale.config import Budget, instantiate
+from scale.config import instantiate
 from scale.data.datamodule import ImageDataModule
 from scale.dims import wrong_dims
 from scale.models.sync import separate, synchronise
+from scale.schemas import Budget
 from scale.tasks.classification import ClassificationTask
 from scale.tasks.problem import Problem
 

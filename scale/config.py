@@ -5,7 +5,6 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -13,12 +12,12 @@ from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
-from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from scale import signatures, sweep_plan
+from scale import schemas, signatures, sweep_plan
+from scale.attribution.catalog import METHODS
 from scale.data import catalog
 from scale.dims import spatial_dims, wrong_dims
 from scale.interruption import slurm_job
@@ -36,91 +35,6 @@ SUPPLIED = {
 }
 EXTRAS = {"joblib": "joblib", "submitit_local": "submitit", "submitit_slurm": "submitit", "ray": "ray"}  # of launchers
 LISTS = ("callbacks", "logger")  # groups of named nodes, each with its own target
-
-
-@dataclass
-class Budget:
-    """Length of a training: epochs = samples / size of the train split, within the two bounds."""
-
-    samples: int = 32_000
-    min_epochs: int = 10
-    max_epochs: int = 100
-
-
-@dataclass
-class Evaluation:
-    """What is done beside the plain evaluation of a split."""
-
-    tta: bool = False
-
-
-@dataclass
-class Sweep:
-    """What a sweep (`-m`) does where its folder holds the same sweep already: it goes on, or stops with an error."""
-
-    resume: bool = True
-
-
-@dataclass
-class TrainConfig:
-    """Root of `conf/train.yaml`."""
-
-    data: dict[str, Any] = field(default_factory=dict)
-    model: dict[str, Any] = field(default_factory=dict)
-    task: dict[str, Any] = field(default_factory=dict)
-    optimizer: dict[str, Any] = field(default_factory=dict)
-    scheduler: dict[str, Any] = field(default_factory=dict)
-    augment: dict[str, Any] | None = None
-    trainer: dict[str, Any] = field(default_factory=dict)
-    callbacks: dict[str, Any] = field(default_factory=dict)
-    logger: dict[str, Any] = field(default_factory=dict)
-    budget: Budget = field(default_factory=Budget)
-    paths: dict[str, Any] = field(default_factory=dict)
-    seed: int = 0
-    test: bool = True
-    compile: bool = False
-    threads: int | None = None
-    evaluation: Evaluation = field(default_factory=Evaluation)
-    variant: str = ""  # what the run is called where it differs from its model's default recipe
-    data_dims: int | None = None  # 2 or 3, where a model or an experiment is for images or for volumes only
-    matmul_precision: str = "highest"
-    resume: str | None = None
-    rerun: str | None = None
-    allow_changed_code: bool = False
-    sweep: Sweep = field(default_factory=Sweep)
-
-
-@dataclass
-class EvaluateConfig:
-    """Root of `conf/evaluate.yaml`."""
-
-    run: str | None = None
-    runs: list[str] | None = None
-    predictions: str | None = None
-    output: str | None = None
-    evaluation: Evaluation = field(default_factory=Evaluation)
-    data: dict[str, Any] = field(default_factory=dict)
-    accelerator: str = "auto"
-
-
-@dataclass
-class TuneConfig:
-    """Root of `conf/tune.yaml`."""
-
-    tune: dict[str, Any] = field(default_factory=dict)
-    study: str | None = None
-    storage: str = "sqlite"
-    n_trials: int = 20
-    n_jobs: int = 1
-    prune: bool = True
-    startup_trials: int = 8
-    warmup_epochs: int = 5
-    sampler_seed: int = 0
-
-
-SCHEMAS = {"train": TrainConfig, "evaluate": EvaluateConfig, "tune": TuneConfig}
-for _name, _schema in SCHEMAS.items():
-    ConfigStore.instance().store(name=f"{_name}_schema", node=_schema)
 
 
 def _stamp() -> str:
@@ -144,6 +58,7 @@ def share_stamp() -> None:
 
 
 STAMP = "SCALE_STAMP"  # environment variable: the stamp that rank 0 has chosen for all
+schemas.register()
 OmegaConf.register_new_resolver("stamp", _stamp, use_cache=True)
 
 
@@ -244,6 +159,8 @@ def _compose(overrides: Sequence[str], name: str, config_dir: str | None, *, hyd
 
 def _problems(config: DictConfig, name: str) -> Iterator[str]:
     node: dict[str, Any] = plain(config)
+    if name == "explain":
+        yield from _explain_problems(node)
     if name != "train":
         return
     for key, value in node.items():
@@ -261,6 +178,37 @@ def _problems(config: DictConfig, name: str) -> Iterator[str]:
             catalog.get(data["flag"]).check_size(data.get("size", 28))
         except ValueError as error:
             yield f"data: {error}"
+
+
+def _explain_problems(node: dict[str, Any]) -> Iterator[str]:
+    """Names that do not exist, and numbers that are not possible."""
+    maps = node["attribution"]
+    quality = maps["quality"]
+    choices = [
+        ("split", node["split"], ("train", "val", "test")),
+        ("checkpoint", node["checkpoint"], ("best", "last")),
+        ("attribution.baseline", maps["baseline"], ("zero", "mean", "blur")),
+        ("attribution.quality.baseline", quality["baseline"], ("zero", "mean", "blur")),
+        *(("attribution.methods", name, tuple(METHODS)) for name in maps["methods"] or ()),
+    ]
+    if not isinstance(node["target"], int) or isinstance(node["target"], bool):
+        choices.append(("target", node["target"], ("predicted", "truth")))
+    for key, given, allowed in choices:
+        if given not in allowed:
+            yield (
+                f"{key}={given}: there is no such choice{signatures.nearest(str(given), list(allowed))}; allowed: "
+                + (", ".join(allowed))
+            )
+    least = {("samples", name): 0 for name in node["samples"]}
+    least |= {("attribution", name): 1 for name in ("batch_size", "steps", "noise_samples")}
+    least |= {("quality", name): 1 for name in ("steps", "perturbed", "perturbations")} | {("quality", "samples"): 0}
+    parts = {"samples": node["samples"], "attribution": maps, "quality": quality}
+    for (part, name), low in least.items():
+        if parts[part][name] < low:
+            place = "attribution.quality" if part == "quality" else part
+            yield f"{place}.{name}={parts[part][name]}: give a number of at least {low}"
+    if not 0 < maps["window"] <= 1 or maps["noise"] < 0:
+        yield f"attribution.window={maps['window']} and noise={maps['noise']}: give 0 < window <= 1 and noise >= 0"
 
 
 def _explain(error: Exception, override: str, config: DictConfig | None, name: str) -> str:

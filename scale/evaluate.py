@@ -126,7 +126,7 @@ def _run(config: DictConfig) -> int:
         return 0
     changes = {key: value for key, value in configuration.plain(config.data).items() if value is not None}
     tta = bool(config.evaluation.tta)
-    result = evaluate_run(config.run, device=_device(config.accelerator), data=changes, tta=tta)
+    result = evaluate_run(config.run, device=find_device(config.accelerator), data=changes, tta=tta)
     print(f"{'':8}{'AUC':>9}{'ACC':>7}")
     for split in ("val", "test", "val_tta", "test_tta"):
         if split in result:
@@ -158,7 +158,8 @@ def _average(folders: list[str], output: str | None) -> int:
     return 0
 
 
-def _device(accelerator: str) -> str:
+def find_device(accelerator: str) -> str:
+    """The torch device of `auto`, `cpu` or `gpu`; raises ValueError where there is none."""
     import torch
 
     if accelerator == "auto":

@@ -56,16 +56,39 @@ def log_results(
     """Hands each logger the final figures: official scores as the summary, pictures as images."""
     for logger in loggers:
         if isinstance(logger, WandbLogger):
-            import wandb
-
             logger.experiment.summary.update(dict(results))
-            logger.experiment.log({f"figures/{name}": wandb.Image(figure) for name, figure in figures.items()})
             continue
         tested = {name: value for name, value in results.items() if name.startswith("test/")}  # val has its curves
         logger.log_metrics(tested, step=step)
-        if isinstance(logger, TensorBoardLogger):
-            for name, figure in figures.items():
-                logger.experiment.add_figure(f"figures/{name}", figure, global_step=step, close=False)
+    log_figures(loggers, {f"figures/{name}": figure for name, figure in figures.items()}, step=step)
+
+
+def log_figures(
+    loggers: list[Logger], figures: Mapping[str, Figure], *, step: int, folder: Path | None = None, label: str = ""
+) -> None:
+    """Hands pictures to W&B, to TensorBoard and to a folder; other loggers take none.
+
+    Args:
+        loggers: of the run.
+        figures: by name, such as `explanations/sample_3`.
+        step: of the training.
+        folder: where `{name}{label}.png` is written too; nowhere if None.
+        label: tells the pictures of one name in the folder apart.
+    """
+    for name, figure in figures.items():
+        if folder is not None:
+            path = folder / f"{name}{label}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            figure.savefig(path)
+        for logger in loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_figure(name, figure, global_step=step, close=False)
+    for logger in loggers:
+        if isinstance(logger, WandbLogger) and figures:
+            import wandb
+
+            pictures = {name: wandb.Image(figure) for name, figure in figures.items()}
+            logger.experiment.log({**pictures, "trainer/global_step": step})
 
 
 def close_loggers(loggers: list[Logger], *, failed: bool) -> None:

@@ -52,7 +52,10 @@ class Sweep(Callback):
         except Exception:  # Hydra would only warn
             traceback.print_exc()
             sys.exit(1)
-        self.waits = not str(config.hydra.launcher._target_).endswith("SlurmLauncher")
+        launcher = str(config.hydra.launcher._target_)
+        self.waits = not launcher.endswith("SlurmLauncher")
+        if launcher.endswith("RayLauncher"):
+            _start_ray(config.hydra.launcher.ray.init)
         for number in SIGNALS:
             if signal.getsignal(number) != signal.SIG_IGN:  # nohup, or a job in a script's background
                 signal.signal(number, self._handle)
@@ -187,6 +190,14 @@ def result(folder: Path) -> str:
     """Test AUC and ACC of a finished run, in words."""
     test = read(folder / METRICS).get("test") or {}
     return ", ".join(f"{name.upper()} {test[name]:.3f}" for name in ("auc", "acc") if test.get(name) is not None)
+
+
+def _start_ray(settings: Mapping[str, Any]) -> None:
+    """Starts Ray before the launcher would: it takes the signal handlers over, and ours have to come later."""
+    import ray
+
+    least = {"object_store_memory": 80 * 2**20}  # nothing passes through the store
+    ray.init(**{**least, **settings})
 
 
 def _check(config: DictConfig) -> None:

@@ -84,7 +84,11 @@ def markdown(rows: Sequence[Mapping[str, Any]], groups: Sequence[Mapping[str, An
     states = {row["status"]: 0 for row in rows}
     for row in rows:
         states[row["status"]] += 1
-    notes = [f"{len(rows)} jobs: " + ", ".join(f"{count} {status}" for status, count in states.items()) + "."]
+    notes = [
+        f"{len(rows)} job{'s' * (len(rows) != 1)}: "
+        + ", ".join(f"{count} {status}" for status, count in states.items())
+        + "."
+    ]
     notes.append("Mean ± standard deviation over n seeds, each run's epoch chosen by val AUC.")
     if any(row["fast_dev_run"] for row in rows):
         notes.append("Among them are fast_dev_runs, which are no results.")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from omegaconf import DictConfig
 
 from scale import config as configuration
+from scale import schemas
 from scale.signatures import nearest
 
 if TYPE_CHECKING:
@@ -202,7 +203,7 @@ def _environment(plan: Plan, slot: int) -> dict[str, str]:
 
 def _split(overrides: Sequence[str], problems: list[str]) -> tuple[list[str], list[str]]:
     """The overrides of the study and those of its trials; what is neither becomes a problem."""
-    own, of_trials = ({field.name for field in fields(configuration.SCHEMAS[name])} for name in ("tune", "train"))
+    own, of_trials = ({field.name for field in fields(schemas.SCHEMAS[name])} for name in ("tune", "train"))
     groups = {path.name for path in configuration.directory().iterdir() if path.is_dir()}
     known = sorted(own | of_trials | groups)
     found: tuple[list[str], list[str]] = ([], [])

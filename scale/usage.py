@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Sequence
 
+from scale.attribution.catalog import METHODS
 from scale.config import directory, options
 
 TRAIN = """\
@@ -65,6 +66,20 @@ usage: python -m scale.describe [data=...] [model=...] [output=FILE.png]
 
 Prints the shapes on a sample's way through a SCALE network, its parameters and multiply-adds, and draws them.
 """
+EXPLAIN = """\
+usage: python -m scale.explain run=DIR [attribution=default|fast|full] [key=value ...]
+
+Draws maps of what a run's answers rest on, measures how far each can be trusted, and writes DIR/explanations/.
+
+  python -m scale.explain run=DIR                                  every method that fits, on the most telling samples
+  python -m scale.explain run=DIR attribution=fast                 the maps alone
+  python -m scale.explain run=DIR indices=[3,17] target=truth      samples and class of one's own choice
+  python -m scale.explain run=DIR attribution.methods=[integrated_gradients,rollout] attribution.batch_size=4
+  python -m scale.explain run=DIR compare=[DIR2,DIR3]              how far the maps of other seeds agree
+  python -m scale.explain --cfg job                                shows every key with its value
+
+Methods: {methods}
+"""
 REPORT = """\
 usage: python -m scale.report [--ablation] [RUN_FOLDER ...] | SWEEP_FOLDER
 
@@ -85,7 +100,8 @@ def show_help(arguments: Sequence[str], text: str) -> bool:
     """Prints the help if it is asked for; says whether it was."""
     if not {"-h", "--help"} & set(arguments):
         return False
-    text = text.replace("{groups}", _groups())
+    methods = textwrap.fill(", ".join(METHODS), width=118, initial_indent=" " * 9, subsequent_indent=" " * 9).lstrip()
+    text = text.replace("{groups}", _groups()).replace("{methods}", methods)
     print(text.replace("{spaces}", " ".join(options("tune"))).replace("{settings}", _settings()))
     return True
 
@@ -93,7 +109,7 @@ def show_help(arguments: Sequence[str], text: str) -> bool:
 def _groups() -> str:
     defaults = _defaults()
     lines = []
-    for folder in sorted(path.name for path in directory().iterdir() if path.is_dir() and path.name != "tune"):
+    for folder in sorted(path.name for path in directory().iterdir() if path.name in defaults):
         names = [f"{name}*" if defaults.get(folder) == name else name for name in options(folder)]
         text = textwrap.wrap(" ".join(names), width=96, break_on_hyphens=False)
         lines += [f"  {folder if number == 0 else '':12}{line}" for number, line in enumerate(text)]

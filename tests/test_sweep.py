@@ -60,7 +60,7 @@ def stub(tmp_path, monkeypatch):
     (tmp_path / "site" / "stub.py").write_text(STUB)
     (tmp_path / "site" / "sitecustomize.py").write_text(
         "import sys\n"
-        "if not sys.argv or not sys.argv[0].endswith('stub.py'):\n"
+        "if {'scale.train', '-c', 'submitit.core._submit'} & set(sys.orig_argv) or 'worker' in str(sys.orig_argv):\n"
         "    from scale import jobs\n"
         f"    jobs.COMMAND = (sys.executable, {str(tmp_path / 'site' / 'stub.py')!r})\n"
     )
@@ -397,9 +397,10 @@ def test_joblibs_workers_end_their_jobs_when_the_sweep_is_killed(stub, tmp_path)
 def test_submitit_local(stub, tmp_path):
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     launcher = ["hydra/launcher=submitit_local", "hydra.sweeper.max_batch_size=2"]
-    done = swept("-m", "seed=0,1,4,5", *launcher, "hydra.sweep.dir=s", cwd=tmp_path)
+    done = swept("-m", "seed=0,1,4,5", *launcher, cwd=tmp_path)
     assert done.returncode == 1, done.stderr
-    assert statuses(tmp_path / "s") == {0: "done", 1: "failed", 2: "done", 3: "done"}
+    (folder,) = (tmp_path / "sweeps").iterdir()
+    assert statuses(folder) == {0: "done", 1: "failed", 2: "done", 3: "done"}
     assert not left(tmp_path)
 
 
@@ -434,13 +435,14 @@ def test_slurms_command_lines(stub, tmp_path, monkeypatch):
         (tmp_path / "bin" / name).chmod(0o755)
     monkeypatch.setenv("PATH", os.pathsep.join([str(tmp_path / "bin"), os.environ["PATH"]]))
     launcher = ["hydra/launcher=submitit_slurm", "hydra.launcher.gpus_per_node=2", "hydra.launcher.partition=long"]
-    more = ["hydra.launcher.timeout_min=90", "trainer=ddp", "trainer.devices=2", "hydra.sweep.dir=s"]
+    more = ["hydra.launcher.timeout_min=90", "trainer=ddp", "trainer.devices=2"]
     done = swept("-m", "seed=0,4", *launcher, *more, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert statuses(tmp_path / "s") == {0: "done", 1: "done"}
-    (script,) = tmp_path.glob("s/.submitit/**/submission_file_*.sh")
+    (folder,) = (tmp_path / "sweeps").iterdir()  # named once, in the process of the command
+    assert statuses(folder) == {0: "done", 1: "done"}
+    (script,) = folder.glob(".submitit/**/*_submission.sh")
     lines = script.read_text().splitlines()
-    for option in ("gpus-per-node=2", "partition=long", "time=90", "array=0-1%256", "signal=USR2@120", "nodes=1"):
+    for option in ("gpus-per-node=2", "partition=long", "time=90", "array=0-1%2", "signal=USR2@120", "nodes=1"):
         assert f"#SBATCH --{option}" in lines
     assert "#SBATCH --ntasks-per-node=1" in lines
     # The run starts its processes itself, and uses the GPUs and cores that SLURM has given.
@@ -453,7 +455,14 @@ def test_slurms_command_lines(stub, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_ray(stub, tmp_path):
     pytest.importorskip("hydra_plugins.hydra_ray_launcher")
-    done = swept("-m", "seed=0,1,4,5", "hydra/launcher=ray", "hydra.sweep.dir=s", cwd=tmp_path)
+    launcher = ["hydra/launcher=ray", "+hydra.launcher.ray.init.include_dashboard=false"]
+    done = swept("-m", "seed=0,1,4,5", *launcher, "hydra.sweep.dir=s", cwd=tmp_path)
     assert done.returncode == 1, done.stderr
     assert statuses(tmp_path / "s") == {0: "done", 1: "failed", 2: "done", 3: "done"}
-    assert not left(tmp_path)
+    wait_for(lambda: not left(tmp_path))
+    with subprocess.Popen(command("-m", "seed=90,4", *launcher, "hydra.sweep.dir=t"), cwd=tmp_path) as process:
+        wait_for((tmp_path / "t/0/tried").exists)
+        process.terminate()  # Ray's own handler would end the jobs without saving
+        assert process.wait() == 143
+    assert statuses(tmp_path / "t")[0] == "interrupted"
+    wait_for(lambda: not left(tmp_path))

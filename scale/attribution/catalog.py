@@ -54,6 +54,7 @@ def _methods() -> Iterable[Method]:
     for name in (*STREAMS, "fusion"):
         yield Method(f"gradcam_{name}", "activation", False, GRADCAM, 3)
     yield Method("guided_gradcam", "activation", True, GRADCAM, 6)
+    yield Method("scale_relevance", "gradient", True, GRADCAM, 100)  # and arXiv:1703.01365
     for stream in STREAMS:
         for level in LEVELS:
             yield Method(f"scale_attention_{stream}_{level}", "attention", False, "arXiv:1511.03339", 1, False)

@@ -12,6 +12,8 @@ import torch
 from captum.attr import DeepLift, GuidedBackprop, InputXGradient, IntegratedGradients, Occlusion, Saliency
 from torch import Tensor, nn
 
+from scale.models.lifting import gaussian_matrix
+
 
 def saliency(model: nn.Module, images: Tensor, target: Tensor) -> Tensor:
     """The gradient's absolute value."""
@@ -26,7 +28,14 @@ def input_x_gradient(model: nn.Module, images: Tensor, target: Tensor) -> Tensor
 
 
 def integrated_gradients(
-    model: nn.Module, images: Tensor, target: Tensor, *, rows: int, baseline: Tensor, steps: int = 32
+    model: nn.Module,
+    images: Tensor,
+    target: Tensor,
+    *,
+    rows: int,
+    baseline: Tensor,
+    steps: int = 32,
+    smooth: float = 0.0,
 ) -> Tensor:
     """The gradient's mean on the straight way from the baseline, times the way; sums to the difference of the scores.
 
@@ -37,11 +46,13 @@ def integrated_gradients(
         rows: samples in one pass.
         baseline: (B, C, *S).
         steps: points of the Gauss-Legendre rule.
+        smooth: standard deviation of a Gaussian that the map is smoothed with, as a share of the longest edge: what a
+            neighbourhood says together.
     """
     maps: Tensor = IntegratedGradients(model).attribute(
         images, baselines=baseline, target=target, n_steps=steps, internal_batch_size=max(rows, len(images))
     )
-    return maps
+    return smoothed(maps, smooth * max(images.shape[2:])) if smooth else maps
 
 
 def gradient_shap(
@@ -89,7 +100,7 @@ def guided_backprop(model: nn.Module, images: Tensor, target: Tensor) -> Tensor:
 
 
 def deeplift(model: nn.Module, images: Tensor, target: Tensor, *, baseline: Tensor) -> Tensor:
-    """DeepLift's rescale rule at every ReLU and sigmoid; what is no such module (attention, maxima) has its gradient."""
+    """DeepLift's rescale rule at every ReLU and sigmoid; attention and maxima, no such modules, have their gradient."""
     maps: Tensor = DeepLift(model).attribute(images, baselines=baseline, target=target)
     return maps
 
@@ -128,6 +139,14 @@ def occlusion(
         perturbations_per_eval=max(1, rows // len(images)),
     )
     return maps / channels  # all channels were hidden together: each has its share
+
+
+def smoothed(maps: Tensor, sigma: float) -> Tensor:
+    """maps: (B, C, *S); returns them under a Gaussian of `sigma` voxels; the sum is kept."""
+    for axis in range(2, maps.ndim):
+        matrix = gaussian_matrix(maps.shape[axis], torch.tensor([sigma], device=maps.device))[0].to(maps.dtype)
+        maps = (maps.movedim(axis, -1) @ matrix).movedim(-1, axis)
+    return maps
 
 
 def _gradient(model: nn.Module, images: Tensor, target: Tensor) -> Tensor:

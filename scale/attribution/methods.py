@@ -6,7 +6,6 @@ import copy
 import inspect
 import logging
 import warnings
-import zlib
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from scale.attribution import activation, attention_maps, gradients
+from scale.attribution import attention_maps, controls, gradients, products
 from scale.attribution.catalog import CONTROLS, LEVELS, METHODS, STREAMS, Method, check_name
 from scale.models.baselines import ResNet
 from scale.models.fusion import Fusion
@@ -67,9 +66,8 @@ def obstacle(net: nn.Module, method: str) -> str | None:
     kind, what = METHODS[method].kind, type(net).__name__
     if method == "gradcam":
         return None if isinstance(net, ResNet) else f"{what} is no ResNet: its streams have gradcam_* of their own"
-    if kind not in ("attention", "activation"):
-        return None
-    if isinstance(net, ResNet) and method == "guided_gradcam":
+    on_both = method in ("guided_gradcam", "scale_relevance")
+    if (kind not in ("attention", "activation") and not on_both) or (on_both and isinstance(net, ResNet)):
         return None
     if not isinstance(net, ScaleNet):
         return f"{what} has no streams" + (" and no attention" if kind == "attention" else "")
@@ -80,9 +78,9 @@ def obstacle(net: nn.Module, method: str) -> str | None:
         return f"the network has nothing to fuse (model.streams={net.stream_names[0]})"
     if method.startswith("scale_attention") and net.scale_attention[net.stream_names[0]].score is None:
         return "the network has no scale attention (model.scale_attention=false)"
-    if method == "rollout" or method.startswith("cross_attention"):
-        if not isinstance(net.fusion, Fusion) or not net.fusion.planar_reads:
-            return "the network has no cross-modal attention (it takes both streams and model.fusion=attention)"
+    reads = method == "rollout" or method.startswith("cross_attention")
+    if reads and not (isinstance(net.fusion, Fusion) and net.fusion.planar_reads):
+        return "the network has no cross-modal attention (it takes both streams and model.fusion=attention)"
     return None
 
 
@@ -142,7 +140,7 @@ def attribute(
         warnings.filterwarnings("ignore", module="captum")
         # the clones of inference tensors are ordinary ones
         images, targets = images.detach().clone().float(), targets.clone().to(images.device)
-        model = Explained(copy.deepcopy(net), problem).float().eval().requires_grad_(False)
+        model = Explained(copied(net), problem)
         compute = _function(model, method, options)
         origin = torch.as_tensor(0.0 if baseline is None else baseline).clone().to(images).expand_as(images)
         while start < len(images):
@@ -171,15 +169,21 @@ def attribute(
     return found
 
 
+def copied(net: nn.Module) -> nn.Module:
+    """A copy in evaluation mode, in float32 and without gradients of its own, that shares nothing with the network."""
+    return copy.deepcopy(net).float().eval().requires_grad_(False)
+
+
 def _function(model: Explained, method: str, options: dict[str, Any]) -> Callable[..., Tensor]:
     """The method as a function of images, targets, rows, baseline and seed, of which it uses what it needs."""
-    net, function = model.net, getattr(gradients, method, None)
-    if method in CONTROLS:
-        function = {"random": _random, "edges": _edges}[method]
-    elif method == "guided_gradcam":
-        function = partial(_guided_gradcam, model)
+    net: Any = model.net
+    function = getattr(gradients, method, None)
+    if METHODS[method].kind == "control":
+        function = getattr(controls, method)
+    elif method in ("guided_gradcam", "scale_relevance"):
+        function = partial(getattr(products, method), model)
     elif METHODS[method].kind == "activation":
-        function = partial(_gradcam(net, method), model)
+        function = partial(products.gradcam_of(net, method.removeprefix("gradcam_")), model)
     elif method == "rollout":
         function = partial(_without_target, partial(attention_maps.rollout, net))
     elif method.startswith("cross_attention"):
@@ -212,39 +216,6 @@ def _function(model: Explained, method: str, options: dict[str, Any]) -> Callabl
 def _without_target(function: Callable[[Tensor], Tensor], images: Tensor, target: Tensor) -> Tensor:
     with torch.no_grad():
         return function(images)
-
-
-def _gradcam(net: nn.Module, method: str) -> Callable[..., Tensor]:
-    if isinstance(net, ResNet):
-        return partial(activation.gradcam, layer=net.blocks)
-    assert isinstance(net, ScaleNet)
-    if method == "gradcam_fusion":
-        return partial(activation.gradcam_fusion, net=net)
-    return partial(activation.gradcam_stream, net=net, stream=method.removeprefix("gradcam_"))
-
-
-def _guided_gradcam(model: Explained, images: Tensor, target: Tensor) -> Tensor:
-    """Guided backpropagation times Grad-CAM: of the fusion, of the only stream, or of the only stack of layers."""
-    streams = getattr(model.net, "stream_names", ())
-    cam = _gradcam(model.net, f"gradcam_{streams[0] if len(streams) == 1 else 'fusion'}")
-    return gradients.guided_backprop(model, images, target) * cam(model, images, target)[:, None]
-
-
-def _random(images: Tensor, target: Tensor, *, seed: int) -> Tensor:
-    """Uniform noise (B, *S) that depends on the seed and the sample alone."""
-    maps = []
-    for image in images:
-        digest = zlib.crc32(image.cpu().numpy().tobytes(), seed % 2**32)
-        maps.append(torch.rand(image.shape[1:], generator=torch.Generator().manual_seed(digest)))
-    return torch.stack(maps).to(images)
-
-
-def _edges(images: Tensor, target: Tensor) -> Tensor:
-    """Length of the intensities' gradient (B, C, *S), by central differences."""
-    axes = [axis for axis in range(2, images.ndim) if images.shape[axis] > 1]
-    if not axes:
-        return torch.zeros_like(images)
-    return torch.stack(torch.gradient(images, dim=axes)).square().sum(dim=0).sqrt()
 
 
 def _targets(target: Tensor | int, count: int, problem: Problem) -> Tensor:

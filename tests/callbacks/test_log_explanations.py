@@ -1,0 +1,116 @@
+"""Maps while a network trains: the same samples, at the right epochs, in all places, and nothing else changes."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import scale
+from scale.attribution import methods
+from scale.callbacks.explain import LogExplanations
+from scale.config import ConfigError
+from scale.train import train
+
+FAST = "callbacks.explanations.methods=[gradcam_fusion,cross_attention_planar_reads_volumetric]"
+
+
+def pictures(folder):
+    return sorted(path.name for path in (folder / "figures" / "explanations").iterdir())
+
+
+def test_the_same_samples_every_few_epochs_and_at_the_end(small, tmp_path):
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    few = ["callbacks=explain", "callbacks.explanations.every_n_epochs=3", "callbacks.explanations.samples=2"]
+    train(scale.compose([*small, *few, FAST, "trainer.max_epochs=5", "logger=tensorboard"]), tmp_path / "run")
+    names = pictures(tmp_path / "run")
+    samples = {name.partition("_epoch")[0] for name in names}
+    assert len(samples) == 2
+    assert names == sorted(f"{sample}_epoch_{epoch:03d}.png" for sample in samples for epoch in (0, 3, 4))
+    assert all((tmp_path / "run" / "figures" / "explanations" / name).stat().st_size > 5000 for name in names)
+    found = events.EventAccumulator(str(tmp_path / "run" / "tensorboard"), size_guidance={"images": 0}).Reload()
+    for sample in samples:
+        assert len(found.Images(f"explanations/{sample}")) == 3
+
+
+def test_a_training_is_the_same_with_and_without_pictures(small, tmp_path):
+    states = []
+    for name, extra in (("with", ["callbacks=explain", FAST]), ("without", [])):
+        metrics = train(scale.compose([*small, "logger=none", *extra]), tmp_path / name)
+        state = torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True)
+        states.append((metrics["test"], state["state_dict"]))
+    assert states[0][0] == states[1][0]
+    assert all(torch.equal(value, states[1][1][name]) for name, value in states[0][1].items())
+
+
+def test_the_pictures_are_of_the_averaged_weights(small, tmp_path, monkeypatch):
+    seen = []
+    attribute = methods.attribute
+
+    def look(net, *arguments, **options):
+        seen.append(next(net.parameters()).detach().clone())
+        return attribute(net, *arguments, **options)
+
+    monkeypatch.setattr(methods, "attribute", look)
+    slow = ["callbacks.averaging.decay=0.5", "callbacks.explanations.methods=[edges]", "trainer.max_epochs=1"]
+    train(scale.compose([*small, "logger=none", "callbacks=explain", *slow]), tmp_path / "run")
+    state = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    name = next(iter(state["state_dict"]))
+    assert len(seen) == 1  # the end of the only epoch is not drawn again
+    assert torch.equal(seen[0], state["state_dict"][name])
+    assert not torch.equal(seen[0], state["current_model_state"][name])
+
+
+def test_a_map_that_fails_is_told_and_the_training_goes_on(small, tmp_path, monkeypatch, capsys):
+    attribute = methods.attribute
+
+    def fail(*arguments, method, **options):
+        if method == "gradcam_fusion":
+            raise FloatingPointError("gradcam_fusion gives NaN")
+        return attribute(*arguments, method=method, **options)
+
+    monkeypatch.setattr(methods, "attribute", fail)
+    train(scale.compose([*small, "callbacks=explain", FAST, "trainer.max_epochs=1"]), tmp_path / "run")
+    assert "explanations of epoch 0: gradcam_fusion gives NaN" in capsys.readouterr().out
+    assert len(pictures(tmp_path / "run")) == 4
+
+
+def test_defaults_are_what_fits_the_network(small, tmp_path):
+    config = scale.compose([*small, "callbacks=explain", "model.streams=planar", "debug=default"])
+    train(config, tmp_path / "run")
+    assert pictures(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"methods": ["salency"]}, "did you mean 'saliency'"),
+        ({"every_n_epochs": 0}, "callbacks.explanations.every_n_epochs=0: give a number of at least 1"),
+        ({"samples": 0}, "callbacks.explanations.samples=0"),
+    ],
+)
+def test_impossible_values_are_named(settings, message):
+    with pytest.raises(ValueError, match=message):
+        LogExplanations(**settings)
+
+
+def test_a_method_that_does_not_fit_ends_the_run_before_it_begins(small, tmp_path):
+    config = scale.compose([*small, "callbacks=explain", "model=resnet18", "callbacks.explanations.methods=[rollout]"])
+    with pytest.raises(ValueError, match=r"callbacks\.explanations\.methods: rollout does not apply: ResNet"):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_misspelt_key_is_named():
+    with pytest.raises(ConfigError, match=r"did you mean 'callbacks\.explanations\.samples'"):
+        scale.compose(["callbacks=explain", "callbacks.explanations.sampels=2"])
+
+
+def test_two_processes_do_not_wait_for_each_other(small, tmp_path):
+    command = [*small, "callbacks=explain", FAST, "trainer=ddp_cpu", "threads=1", f"hydra.run.dir={tmp_path / 'run'}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "scale.train", *command], check=False, capture_output=True, text=True, timeout=400
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (tmp_path / "run" / "metrics.json").exists()
+    assert len(pictures(tmp_path / "run")) == 8

@@ -1,0 +1,265 @@
+"""`python -m scale.explain` on a small run, from the command line's point of view."""
+
+import csv
+import json
+import logging
+import re
+import shutil
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+
+import scale
+from scale.attribution import record
+from scale.attribution.quality import MEASURES
+from scale.config import ConfigError
+from scale.explain import explain
+from scale.train import train
+
+QUICK = [
+    "attribution.steps=2",
+    "attribution.noise_samples=2",
+    "attribution.window=0.5",
+    "attribution.quality.samples=4",
+    "attribution.quality.steps=2",
+    "attribution.quality.perturbed=2",
+    "attribution.quality.perturbations=2",
+]
+TINY = "{train: 24, val: 12, test: 16}"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, phantom_root):
+    """A 2D and a 3D run of an epoch, and one of another network."""
+    folder = tmp_path_factory.mktemp("runs")
+    common = [f"data.root={phantom_root}", f"data.samples={TINY}", "trainer.max_epochs=1", "logger=none"]
+    kinds = {
+        "flat": ["data=phantom2d", "model=scale_tiny"],
+        "solid": ["data=phantom3d", "data.size=16", "model=scale_tiny"],
+        "resnet": ["data=phantom2d", "model=resnet18", "data.size=16"],
+        "labels": ["data=phantom2d", "data.problem=multilabel", "data.num_classes=3", "model=scale_tiny"],
+    }
+    for name, overrides in kinds.items():
+        train(scale.compose([*common, *overrides]), folder / name)
+    shutil.copytree(folder / "flat", folder / "other")
+    best = folder / "other" / "checkpoints" / "best.ckpt"
+    state = torch.load(best, weights_only=True)
+    for values in state["state_dict"].values():  # another seed
+        if values.is_floating_point() and values.ndim > 1:
+            values.copy_(values.flip(0))
+    torch.save(state, best)
+    return folder
+
+
+def run(folder, *overrides):
+    return explain(scale.compose([f"run={folder}", "accelerator=cpu", *QUICK, *overrides], name="explain"))
+
+
+def table(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_everything_is_written(runs):
+    folder = run(runs / "solid", "samples.wrong=0", "attribution.methods=[saliency,scale_relevance,rollout]")
+    assert folder == runs / "solid" / "explanations"
+    rows = table(folder / "quality.csv")
+    assert list(rows[0]) == ["method", "measure", "better", "mean", "low", "high", "n"]
+    assert list(dict.fromkeys(row["method"] for row in rows)) == [
+        "saliency",
+        "scale_relevance",
+        "rollout",
+        "random",
+        "edges",
+    ]
+    assert {row["measure"] for row in rows} == set(MEASURES) - {"agreement"}  # there is no other seed
+    shown = table(folder / "samples.csv")
+    assert {"right", "uncertain"} >= {row["chosen"] for row in shown}
+    found = scale.load_run(runs / "solid")
+    found.datamodule.setup()
+    page = (folder / "explanations.html").read_text()
+    assert not re.search(r"(src=.?|@import .?|url\(.?)http", page)  # opens offline
+    for row in shown:
+        name = f"{int(row['index']):06d}_{row['chosen']}"
+        arrays = np.load(folder / "samples" / f"{name}.npz")
+        assert np.array_equal(arrays["image"], found.datamodule.splits["test"].images.gather([int(row["index"])])[0])
+        assert arrays["map_rollout"].shape == (1, 16, 16, 16)
+        assert float(row["gate_planar"]) + float(row["gate_volumetric"]) == pytest.approx(1, abs=1e-4)
+        volume = nibabel.load(folder / "nifti" / name / "scale_relevance.nii.gz").get_fdata()
+        assert np.array_equal(volume.transpose(2, 1, 0).astype(np.float32), arrays["map_scale_relevance"][0])
+        for figure in ("", "_montage", "_gradients", "_activations", "_attention"):
+            assert (folder / "figures" / f"{name}{figure}.png").stat().st_size > 5000
+    values = table(folder / "quality_values.csv")
+    chosen = [float(v["value"]) for v in values if (v["method"], v["measure"]) == ("saliency", "sparseness")]
+    (mean,) = [float(r["mean"]) for r in rows if (r["method"], r["measure"]) == ("saliency", "sparseness")]
+    assert np.mean(chosen) == pytest.approx(mean, rel=1e-4)
+    assert len(table(folder / "agreement.csv")) == 5
+    assert {row["control"] for row in table(folder / "against_random.csv")} == {"random"}
+    assert {row["quantity"] for row in table(folder / "groups.csv")} == {"scale_attention", "stream_gate", "cka"}
+    assert (folder / "config.yaml").exists()
+
+
+def test_all_methods_run_by_default_and_a_second_call_replaces_the_first(runs, monkeypatch):
+    folder = run(runs / "flat", "indices=[3,5]", "attribution.quality.samples=0", "groups=false")
+    arrays = np.load(folder / "samples" / "000003_chosen.npz")
+    methods = {name.removeprefix("map_") for name in arrays if name.startswith("map_")}
+    from scale.attribution.methods import METHODS
+
+    assert methods == set(METHODS) - {"gradcam"}
+    assert table(folder / "quality.csv") == []
+    assert not (folder / "groups.csv").exists()
+    again = run(runs / "flat", "indices=[4]", "attribution=fast", "attribution.methods=[edges]", "target=truth")
+    assert [path.name for path in (again / "samples").iterdir()] == ["000004_chosen.npz"]
+    before = sorted(path.name for path in (runs / "flat").rglob("*"))
+    monkeypatch.setattr(record, "write_nifti", None)
+    monkeypatch.setattr(record, "draw_sample", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(runs / "flat", "indices=[4]", "attribution=fast")
+    assert sorted(path.name for path in (runs / "flat").rglob("*")) == before  # the former folder, and nothing else
+
+
+def test_a_folder_of_someone_else_is_kept(runs):
+    mine = runs / "other" / "explanations"
+    mine.mkdir()
+    (mine / "notes.txt").write_text("x")
+    with pytest.raises(FileExistsError, match="was not written by this command"):
+        run(runs / "other")
+    (mine / "notes.txt").unlink()
+    mine.rmdir()
+
+
+def test_seeds_are_compared(runs):
+    folder = run(runs / "flat", "attribution.methods=[saliency]", f"compare=[{runs / 'other'}]", "samples.wrong=0")
+    rows = {row["method"]: row for row in table(folder / "quality.csv") if row["measure"] == "agreement"}
+    assert -1 <= float(rows["saliency"]["mean"]) < 0.999
+    assert float(rows["random"]["mean"]) == pytest.approx(1)
+
+
+def test_several_labels(runs):
+    folder = run(
+        runs / "labels", "attribution.methods=[gradcam_planar]", "attribution.quality.measures=[pointing_game]"
+    )
+    rows = table(folder / "samples.csv")
+    assert {row["explained"] for row in rows} == {"0", "1", "2"}
+    for row in rows:
+        arrays = np.load(folder / "samples" / f"{int(row['index']):06d}_{row['chosen']}.npz")
+        label = int(row["explained"])
+        assert row["truth"] == ("" if arrays["labels"][label] else "no ") + f"class {label}"
+        said = arrays["probabilities"][label]
+        assert row["prediction"].startswith("no ") == (said <= 0.5)
+        assert float(row["probability"]) == pytest.approx(max(said, 1 - said), rel=1e-4)
+    assert {row["measure"] for row in table(folder / "quality.csv")} == {"pointing_game"}
+
+
+def test_a_baseline_is_explained_without_attention(runs):
+    folder = run(runs / "resnet", "indices=[0]", "attribution.quality.measures=[sparseness]")
+    methods = {row["method"] for row in table(folder / "quality.csv")}
+    assert {"gradcam", "scale_relevance", "edges"} <= methods
+    assert not any("attention" in method for method in methods)
+    assert not (folder / "groups.csv").exists()
+    assert "gate_planar" not in table(folder / "samples.csv")[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "error", "message"),
+    [
+        (
+            "resnet",
+            ["attribution.methods=[rollout]"],
+            ValueError,
+            "rollout does not apply: ResNet has no streams and no a",
+        ),
+        ("flat", ["attribution.methods=[gradcam]"], ValueError, "gradcam does not apply: ScaleNet is no ResNet"),
+        ("flat", ["indices=[0,16]"], ValueError, "no sample 16; the split has 16, 0 to 15"),
+        ("flat", ["target=2"], ValueError, "target=2 does not exist: the classes are 0 to 1"),
+        ("flat", ["samples={right: 0, wrong: 0, uncertain: 0}"], ValueError, "no sample is chosen"),
+        ("flat", ["attribution.quality.measures=[sparsness]"], ValueError, "did you mean 'sparseness'"),
+        ("flat", ["accelerator=tpu"], ValueError, "give auto, cpu or gpu"),
+        ("nowhere", [], FileNotFoundError, "is not a run folder"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_anything_runs(runs, monkeypatch, name, overrides, error, message):
+    from scale.attribution import measuring
+
+    monkeypatch.setattr(measuring.Explainer, "maps", lambda *_, **__: pytest.fail("ran"))
+    with pytest.raises(error, match=message):
+        run(runs / name, *overrides)
+    assert not list((runs / name).glob(".explanations*"))
+
+
+def test_another_data_set_cannot_be_compared(runs):
+    with pytest.raises(ValueError, match="compare: solid is a run on other data than flat"):
+        run(runs / "flat", f"compare=[{runs / 'solid'}]")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("attribution.methods=[salency]", "did you mean 'saliency'"),
+        ("attribution.metods=[saliency]", "did you mean 'attribution.methods'"),
+        ("attribution.baseline=blurr", "did you mean 'blur'"),
+        ("split=tets", "did you mean 'test'"),
+        ("target=prediction", "did you mean 'predicted'"),
+        ("attribution.steps=0", "attribution.steps=0: give a number of at least 1"),
+        ("attribution.quality.samples=-1", "attribution.quality.samples=-1: give a number of at least 0"),
+        ("attribution.window=2", "0 < window <= 1"),
+        ("attribution=ful", "did you mean 'full'"),
+        ("samples.rigth=2", "did you mean 'samples.right'"),
+    ],
+)
+def test_a_wrong_configuration_is_one_line(override, message):
+    with pytest.raises(ConfigError, match=message):
+        scale.compose([override], name="explain")
+
+
+@pytest.mark.parametrize("option", ["default", "fast", "full"])
+def test_every_preset_composes(option):
+    assert scale.compose([f"attribution={option}"], name="explain").attribution.batch_size == 16
+
+
+def test_a_map_that_is_not_finite_is_named_by_its_sample(runs, monkeypatch):
+    from scale.models.scale_net import ScaleNet
+
+    forward = ScaleNet.forward
+    monkeypatch.setattr(ScaleNet, "forward", lambda self, x: forward(self, x) * torch.tensor([1.0, torch.inf]))
+    with pytest.raises(FloatingPointError, match="saliency gives values that are not finite .* of samples 7, 9"):
+        run(runs / "flat", "indices=[7,9]", "attribution.methods=[saliency]")
+
+
+def test_the_log_tells_how_far_it_is(runs, monkeypatch, capsys):
+    from scale import progress
+
+    monkeypatch.setattr(progress, "SECONDS", 0.0)
+    folder = run(runs / "flat", "indices=[1]", "attribution.methods=[saliency,edges]", "attribution.quality.samples=0")
+    lines = [line for line in capsys.readouterr().out.splitlines() if " left " in line]
+    assert lines[-1].startswith("100 %  00:00 left  groups: 16 samples")
+    assert any("maps of 1 samples: saliency" in line for line in lines)
+    assert "saliency" in (folder / "explain.log").read_text()
+    logging.getLogger("scale").info("x")
+
+
+def test_a_terminal_gets_a_bar(capsys):
+    from scale.progress import Progress
+
+    with Progress(10, bar=True) as bar:
+        bar.begin("maps")
+        bar.step(4)
+        bar.step(100)
+    shown = capsys.readouterr().out
+    assert "maps" in shown
+    assert "100%" in shown
+    assert "left" in shown
+
+
+def test_the_stream_gate_of_the_page_is_the_networks(runs):
+    folder = run(runs / "flat", "indices=[2]", "attribution.methods=[edges]", "attribution.quality.samples=0")
+    found = scale.load_run(runs / "flat")
+    found.datamodule.setup()
+    raw = torch.from_numpy(found.datamodule.splits["test"].images.gather([2]))[:, None]
+    with torch.no_grad():
+        gate = found.model.net.forward_intermediates(found.datamodule.prepare({"image": raw})["image"]).stream_gate
+    (row,) = table(folder / "samples.csv")
+    assert float(row["gate_planar"]) == pytest.approx(float(gate[0, 0]), rel=1e-4)
+    assert json.loads((runs / "flat" / "metrics.json").read_text())["seed"] == 0
