@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from scale import config, jobs, tune
+from scale import config, jobs, report, tune
+from scale.evaluate import evaluate_run
 
 STAND_IN = (sys.executable, "-S", str(Path(__file__).with_name("stand_in.py")))
 SPACE = "optimizer.lr: {low: 1e-4, high: 0.1, log: true}\noptimizer.weight_decay: {low: 0.01, high: 0.5}\n"
@@ -291,6 +292,12 @@ def test_real_runs(small, own, tmp_path):
         assert recorded.seed == 0
         assert "test" not in metrics
         assert sorted(path.name for path in (folder / "predictions").glob("*.npz")) == ["val.npz"]
+    recomputed = evaluate_run(folder)
+    assert "val" in recomputed
+    assert "test" not in recomputed
+    assert recomputed["difference"] <= 1e-6
+    with pytest.raises(ValueError, match="test=false: it has no result on test"):
+        report.row(folder)
     best = OmegaConf.load(study.run_folder(study.best().number) / "config.yaml")
     composed = config.compose(["experiment=best"], config_dir=str(study.folder))
     assert config.plain(composed) == {**config.plain(best), "test": True}
