@@ -6,6 +6,7 @@ import copy
 import inspect
 import logging
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -25,6 +26,7 @@ from scale.tasks.problem import Problem
 __all__ = ["CONTROLS", "METHODS", "Explained", "Method", "applicable", "attribute", "obstacle"]
 
 log = logging.getLogger("scale")
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 class Explained(nn.Module):
@@ -170,8 +172,13 @@ def attribute(
 
 
 def copied(net: nn.Module) -> nn.Module:
-    """A copy in evaluation mode, in float32 and without gradients of its own, that shares nothing with the network."""
-    return copy.deepcopy(net).float().eval().requires_grad_(False)
+    """A copy in evaluation mode, in float32 and without gradients or hooks, that shares nothing with the network.
+
+    What hooks hold (locks, processes) may not be copied, and what they do is meant for the network itself.
+    """
+    hooks = [getattr(module, name) for module in net.modules() for name in HOOKS]
+    memo: dict[int, Any] = {id(registered): OrderedDict() for registered in hooks}
+    return copy.deepcopy(net, memo).float().eval().requires_grad_(False)
 
 
 def _function(model: Explained, method: str, options: dict[str, Any]) -> Callable[..., Tensor]:

@@ -1,4 +1,6 @@
+import threading
 import warnings
+from functools import partial
 
 import captum.attr
 import pytest
@@ -190,6 +192,18 @@ def test_a_network_of_half_precision_or_inference_tensors_is_explained_too():
     torch.testing.assert_close(
         explain(half, x.bfloat16(), "saliency"), explain(half.float(), x, "saliency"), rtol=0.2, atol=0.01
     )
+
+
+def test_hooks_of_others_neither_run_nor_hinder():
+    net, x, calls = small((12, 12)), images(1, 1, 12, 12), []
+    expected = explain(net, x, "guided_backprop")
+    lock = threading.Lock()  # cannot be copied
+    net.head[1].register_forward_hook(partial(lambda lock, *_: calls.append(lock), lock))
+    net.head[1].register_forward_pre_hook(lambda *_, **__: calls.append(1), with_kwargs=True)
+    assert torch.equal(explain(net, x, "guided_backprop"), expected)
+    assert calls == []
+    net(x)
+    assert len(calls) == 2
 
 
 def test_a_compiled_network_is_explained_too():
