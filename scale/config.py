@@ -151,7 +151,10 @@ def instantiate(node: Any, **supplied: Any) -> Any:
 def _compose(overrides: Sequence[str], name: str, config_dir: str | None, *, hydra: bool = False) -> DictConfig:
     search = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
     with initialize_config_dir(config_dir=str(directory()), version_base=VERSION_BASE):
-        config = hydra_compose(name, overrides=[*search, *overrides], return_hydra_config=hydra)
+        try:
+            config = hydra_compose(name, overrides=[*search, *overrides], return_hydra_config=hydra)
+        except ValueError as error:  # Hydra's own for a group that is null: `augment=null` in place of `augment=none`
+            raise HydraException(f"{error} (a group takes the name of one of its options)") from error
     if not hydra:  # parts of Hydra's own are known only when it runs
         OmegaConf.resolve(config)
     return config

@@ -61,10 +61,9 @@ def start(
         if lock is None:
             raise BlockingIOError(f"another process works in {folder}: wait for it, or end it")
         stack.callback(os.close, lock)  # the run's own copy goes on holding it
-        if state(folder) == "started":
-            place = f"resume={folder}"
-        else:
-            place = f"hydra.run.dir={folder}"
+        found = state(folder)  # an earlier process may have finished the run while this one waited
+        place = f"resume={folder}" if found == "started" else f"hydra.run.dir={folder}"
+        if found == "new":
             (folder / CONFIG).unlink(missing_ok=True)
         command = [*COMMAND, *overrides, place]
         sink = stack.enter_context(Path(output).open("ab")) if output else None

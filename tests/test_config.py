@@ -171,6 +171,11 @@ def test_what_a_sweep_file_sweeps_is_checked(tmp_path, capsys):
     assert "data.sizee=28: there is no such key; did you mean 'data.size'?" in capsys.readouterr().err
 
 
+def test_a_group_that_is_null():
+    assert "augment=null" in problems("augment=null")[0]
+    assert "takes the name of one of its options" in problems("augment=null")[0]
+
+
 def test_seed_zero_is_a_seed():
     assert config.compose(["seed=0"]).seed == 0
 
