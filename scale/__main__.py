@@ -7,6 +7,7 @@ from scale.signatures import nearest
 
 COMMANDS = {
     "train": "train and test on one data set",
+    "tune": "search for a better configuration by val AUC",
     "describe": "shapes and multiply-adds of a network, as a table and a picture",
     "evaluate": "recompute a run's figures, or score a file in the official format",
     "explain": "maps of what a run's answers rest on, and how far each can be trusted",

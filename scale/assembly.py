@@ -9,9 +9,11 @@ from lightning.pytorch.plugins.layer_sync import LayerSync
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from scale.config import Budget, instantiate
+from scale.config import instantiate
 from scale.data.datamodule import ImageDataModule
+from scale.dims import wrong_dims
 from scale.models.sync import separate, synchronise
+from scale.schemas import Budget
 from scale.tasks.classification import ClassificationTask
 from scale.tasks.problem import Problem
 
@@ -47,6 +49,9 @@ def build_task(
         class_weights: (K,), weights in the loss.
     """
     channels, *size = image_shape
+    wrong = wrong_dims(config.get("data_dims"), len(size))
+    if wrong:
+        raise ValueError(wrong)
     net = instantiate(config.model, spatial_dims=len(size), in_channels=channels, outputs=problem.outputs)
     task: ClassificationTask = instantiate(
         config.task,
@@ -57,6 +62,27 @@ def build_task(
         class_weights=class_weights,
     )
     return task
+
+
+def check_model(config: DictConfig) -> None:
+    """Raises what can be told of a network before the data are opened: a library or a name that does not exist."""
+    if config.model._target_.endswith(".TimmNet"):
+        from scale.models.timm_net import check_name
+
+        check_name(config.model.name)
+
+
+def model_name(config: DictConfig, *, choice: str, spatial_dims: int) -> str:
+    """What a network is called in tables: the option's name, with what tells its networks apart.
+
+    Args:
+        config: of a run.
+        choice: option of the group `model`.
+        spatial_dims: 2 or 3.
+    """
+    if config.model._target_.endswith(".TimmNet"):
+        return f"timm/{config.model.name}"
+    return f"{choice}+{config.model.conv}" if spatial_dims == 3 and "conv" in config.model else choice
 
 
 def build_trainer(config: DictConfig, folder: Path, *, samples: int, logger: Any) -> L.Trainer:

@@ -5,23 +5,21 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
-from hydra.core.config_store import ConfigStore
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from scale import signatures
+from scale import schemas, signatures, sweep_plan
 from scale.attribution.catalog import METHODS
 from scale.data import catalog
+from scale.dims import spatial_dims, wrong_dims
 from scale.interruption import slurm_job
 
 VERSION_BASE = "1.3"
@@ -35,109 +33,8 @@ SUPPLIED = {
     "trainer": frozenset({"callbacks", "logger", "default_root_dir", "plugins"}),
     "logger": frozenset({"save_dir", "id", "resume"}),
 }
+EXTRAS = {"joblib": "joblib", "submitit_local": "submitit", "submitit_slurm": "submitit", "ray": "ray"}  # of launchers
 LISTS = ("callbacks", "logger")  # groups of named nodes, each with its own target
-
-
-@dataclass
-class Budget:
-    """Length of a training: epochs = samples / size of the train split, within the two bounds."""
-
-    samples: int = 32_000
-    min_epochs: int = 10
-    max_epochs: int = 100
-
-
-@dataclass
-class TrainConfig:
-    """Root of `conf/train.yaml`."""
-
-    data: dict[str, Any] = field(default_factory=dict)
-    model: dict[str, Any] = field(default_factory=dict)
-    task: dict[str, Any] = field(default_factory=dict)
-    optimizer: dict[str, Any] = field(default_factory=dict)
-    scheduler: dict[str, Any] = field(default_factory=dict)
-    augment: dict[str, Any] | None = None
-    trainer: dict[str, Any] = field(default_factory=dict)
-    callbacks: dict[str, Any] = field(default_factory=dict)
-    logger: dict[str, Any] = field(default_factory=dict)
-    budget: Budget = field(default_factory=Budget)
-    paths: dict[str, Any] = field(default_factory=dict)
-    seed: int = 0
-    compile: bool = False
-    threads: int | None = None
-    matmul_precision: str = "highest"
-    resume: str | None = None
-    rerun: str | None = None
-    allow_changed_code: bool = False
-
-
-@dataclass
-class EvaluateConfig:
-    """Root of `conf/evaluate.yaml`."""
-
-    run: str | None = None
-    predictions: str | None = None
-    data: dict[str, Any] = field(default_factory=dict)
-    accelerator: str = "auto"
-
-
-@dataclass
-class Shown:
-    """How many samples of each class are shown."""
-
-    right: int = 1
-    wrong: int = 1
-    uncertain: int = 1
-
-
-@dataclass
-class Quality:
-    """How the maps are measured."""
-
-    samples: int = 24
-    measures: list[str] | None = None
-    steps: int = 12
-    baseline: str = "blur"
-    perturbed: int = 4
-    perturbations: int = 8
-
-
-@dataclass
-class Attribution:
-    """How the maps are made."""
-
-    methods: list[str] | None = None
-    batch_size: int = 16
-    baseline: str = "zero"
-    seed: int = 0
-    steps: int = 32
-    noise_samples: int = 16
-    noise: float = 0.15
-    window: float = 2 / 7
-    quality: Quality = field(default_factory=Quality)
-
-
-@dataclass
-class ExplainConfig:
-    """Root of `conf/explain.yaml`."""
-
-    run: str | None = None
-    split: str = "test"
-    checkpoint: str = "best"
-    samples: Shown = field(default_factory=Shown)
-    indices: list[int] | None = None
-    target: Any = "predicted"
-    compare: list[str] = field(default_factory=list)
-    groups: bool = True
-    attribution: Attribution = field(default_factory=Attribution)
-    data: dict[str, Any] = field(default_factory=dict)
-    accelerator: str = "auto"
-    threads: int | None = None
-
-
-SCHEMAS = {"train": TrainConfig, "evaluate": EvaluateConfig, "explain": ExplainConfig}
-for _name, _schema in SCHEMAS.items():
-    ConfigStore.instance().store(name=f"{_name}_schema", node=_schema)
 
 
 def _stamp() -> str:
@@ -161,6 +58,7 @@ def share_stamp() -> None:
 
 
 STAMP = "SCALE_STAMP"  # environment variable: the stamp that rank 0 has chosen for all
+schemas.register()
 OmegaConf.register_new_resolver("stamp", _stamp, use_cache=True)
 
 
@@ -226,7 +124,8 @@ def check_command_line(arguments: Sequence[str], *, name: str = "train") -> None
     if given.help or given.hydra_help or given.info or given.shell_completion:
         return
     try:
-        for overrides in _jobs(given.overrides, sweep=given.multirun):
+        whole = partial(_compose, name=name, config_dir=given.config_dir, hydra=True)
+        for overrides in sweep_plan.jobs_to_check(given.overrides, multirun=given.multirun, compose=whole):
             compose(overrides, name=name, config_dir=given.config_dir)
     except (ConfigError, HydraException) as error:
         print(f"scale: {error}", file=sys.stderr)
@@ -249,31 +148,16 @@ def instantiate(node: Any, **supplied: Any) -> Any:
     return build(**supplied)  # called here: inside Hydra a dataclass among the arguments would become a DictConfig
 
 
-def _compose(overrides: Sequence[str], name: str, config_dir: str | None) -> DictConfig:
+def _compose(overrides: Sequence[str], name: str, config_dir: str | None, *, hydra: bool = False) -> DictConfig:
     search = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
     with initialize_config_dir(config_dir=str(directory()), version_base=VERSION_BASE):
-        config = hydra_compose(name, overrides=[*search, *overrides])
-    OmegaConf.resolve(config)
+        try:
+            config = hydra_compose(name, overrides=[*search, *overrides], return_hydra_config=hydra)
+        except ValueError as error:  # Hydra's own for a group that is null: `augment=null` in place of `augment=none`
+            raise HydraException(f"{error} (a group takes the name of one of its options)") from error
+    if not hydra:  # parts of Hydra's own are known only when it runs
+        OmegaConf.resolve(config)
     return config
-
-
-def _jobs(overrides: Sequence[str], *, sweep: bool) -> Iterator[list[str]]:
-    """The job of a plain command; of a sweep, as many jobs as show every value of every override once."""
-    if not sweep:
-        yield list(overrides)
-        return
-    choices = []
-    for override in OverridesParser.create().parse_overrides(overrides=list(overrides)):
-        key = override.get_key_element()
-        chosen = override.value()
-        if isinstance(chosen, Glob):
-            choices.append([f"{key}={name}" for name in chosen.filter(options(str(key)))])
-        elif override.is_sweep_override():
-            choices.append([f"{key}={value}" for value in override.sweep_string_iterator()])
-        else:
-            choices.append([override.input_line or ""])
-    longest = max(map(len, choices), default=1)
-    yield from ([values[min(n, len(values) - 1)] for values in choices if values] for n in range(longest))
 
 
 def _problems(config: DictConfig, name: str) -> Iterator[str]:
@@ -290,6 +174,8 @@ def _problems(config: DictConfig, name: str) -> Iterator[str]:
         else:
             yield from signatures.check(value, path=key, supplied=supplied)
     data = node["data"]
+    if wrong := wrong_dims(node["data_dims"], spatial_dims(data)):
+        yield wrong
     if data.get("flag") is not None:
         try:
             catalog.get(data["flag"]).check_size(data.get("size", 28))
@@ -335,6 +221,8 @@ def _explain(error: Exception, override: str, config: DictConfig | None, name: s
     missing = getattr(error, "missing_cfg_file", None)
     if missing and getattr(error, "options", None) is not None:
         group, _, given = str(missing).rpartition("/")
+        if group == "hydra/launcher" and given in EXTRAS:
+            return f"{group}={given} is not installed: pip install 'scale-medvision[{EXTRAS[given]}]'"
         allowed = [name for name in error.options if not name.startswith("_")]  # type: ignore[attr-defined]
         where = "" if override == f"{group}={given}" else f"{override}: "
         return (

@@ -1,6 +1,8 @@
-"""`python -m scale.evaluate`: recompute a run's figures from its checkpoint, or score an official prediction file."""
+"""`python -m scale.evaluate`: recompute a run's figures from its checkpoint, average runs, score an official file."""
 
+import logging
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,31 +45,48 @@ def predict(run: "Run", split: str, *, device: str = "cpu") -> dict[str, np.ndar
     }
 
 
-def evaluate_run(folder: str | Path, *, device: str = "cpu", data: dict[str, Any] | None = None) -> dict[str, Any]:
+def evaluate_run(
+    folder: str | Path, *, device: str = "cpu", data: dict[str, Any] | None = None, tta: bool = False
+) -> dict[str, Any]:
     """Recomputes val and test figures from the best checkpoint.
 
     Args:
         folder: of a finished run.
         device: where to compute.
         data: changes to the run's `data` node, such as another `root`.
+        tta: also with test-time augmentation. A run that was trained without it gets these figures added to its record,
+            `val_tta` and `test_tta`, if its plain figures are reproduced.
 
     Returns:
-        `val` and `test`, each with its scores, and `difference`: the largest absolute difference to `metrics.json`.
+        `val` and, if the run has it, `test` (`val_tta` and `test_tta`), each with its scores; `difference`: the largest
+        absolute difference to `metrics.json`; `added`: whether figures were added to the record.
     """
+    from scale.evaluation.ensemble import Averaged
     from scale.evaluation.metrics import scores
-    from scale.runs import load_run
+    from scale.runs import add_averaged, load_run
+    from scale.tasks.classification import Outputs
+    from scale.tta import predict as predict_mirrored
 
     run = load_run(folder, data=data)
+    if tta and run.metrics["fast_dev_run"]:
+        raise ValueError(f"{folder} is a fast_dev_run, which is no result: evaluation.tta=true needs a whole one")
     run.datamodule.setup()
+    again = lambda: {split: Outputs(**predict(run, split, device=device)) for split in _splits(run.metrics)}  # noqa: E731
+    outputs = again()
+    averaged = predict_mirrored(run.datamodule, outputs, again) if tta else {}
     found: dict[str, Any] = {}
     differences = [0.0]
-    for split in ("val", "test"):
-        outputs = predict(run, split, device=device)
-        seen = run.predictions[split]["index"]  # all, but for a fast_dev_run
-        found[split] = scores(outputs["labels"][seen], outputs["probabilities"][seen], run.metrics["problem"])
-        recorded = run.metrics[split]
+    predicted: dict[str, Outputs | Averaged] = {**outputs, **averaged}
+    for split, output in predicted.items():
+        seen = run.predictions[split]["index"] if split in run.predictions else slice(None)  # all, or a fast_dev_run's
+        found[split] = scores(output.labels[seen], output.probabilities[seen], run.metrics["problem"])
+        recorded = run.metrics.get(split, {})
         differences += [abs(found[split][name] - value) for name, value in recorded.items() if value is not None]
-    return {**found, "difference": max(differences)}
+    new = {split: output for split, output in averaged.items() if split not in run.metrics}
+    added = bool(new) and max(differences) <= TOLERANCE
+    if added:
+        add_averaged(run.folder, new, found)
+    return {**found, "difference": max(differences), "added": added}
 
 
 def score_file(path: str | Path, *, data: DictConfig) -> dict[str, float]:
@@ -83,6 +102,7 @@ def score_file(path: str | Path, *, data: DictConfig) -> dict[str, float]:
 def _job(config: DictConfig) -> None:
     from scale.usage import USER_ERRORS
 
+    logging.basicConfig(format="%(message)s", force=True)  # Hydra's own format is for its jobs
     try:
         sys.exit(_run(config))
     except USER_ERRORS as error:
@@ -92,22 +112,50 @@ def _job(config: DictConfig) -> None:
 
 def _run(config: DictConfig) -> int:
     """Prints a table; the exit status is 1 where a run's record cannot be reproduced."""
-    if (config.run is None) == (config.predictions is None):
-        raise ValueError("give one of run=<folder of a finished run> and \"predictions='<official csv>'\"")
+    if sum(given is not None for given in (config.run, config.runs, config.predictions)) != 1:
+        raise ValueError(
+            'give one of run=<folder of a finished run>, "runs=[<folder>,<folder>]", "predictions=\'<official csv>\'"'
+        )
+    if config.output is not None and config.runs is None:
+        raise ValueError("output=<folder> is for runs=[...] only: nothing else is written")
+    if config.runs is not None:
+        return _average(list(config.runs), config.output)
     if config.predictions is not None:
         found = score_file(config.predictions, data=config.data)
         print(f"AUC {found['auc']:.3f}  ACC {found['acc']:.3f}")
         return 0
     changes = {key: value for key, value in configuration.plain(config.data).items() if value is not None}
-    result = evaluate_run(config.run, device=find_device(config.accelerator), data=changes)
-    print(f"{'':8}{'AUC':>7}{'ACC':>7}")
-    for split in ("val", "test"):
-        print(f"{split:8}{result[split]['auc']:7.3f}{result[split]['acc']:7.3f}")
+    tta = bool(config.evaluation.tta)
+    result = evaluate_run(config.run, device=find_device(config.accelerator), data=changes, tta=tta)
+    print(f"{'':8}{'AUC':>9}{'ACC':>7}")
+    for split in ("val", "test", "val_tta", "test_tta"):
+        if split in result:
+            print(f"{split:10}{result[split]['auc']:7.3f}{result[split]['acc']:7.3f}")
+    if result["added"]:
+        print("added to the run's record: val_tta and test_tta in metrics.json, predictions/{val,test}_tta.npz")
     if result["difference"] <= TOLERANCE:
         print(f"agrees with metrics.json (largest difference {result['difference']:.1e})")
         return 0
     print(f"DIFFERS from metrics.json by up to {result['difference']:.1e}: other data, code, versions or device?")
     return 1
+
+
+def _splits(scores: Mapping[str, Any]) -> list[str]:
+    """Those that a run was evaluated on; `test=false` leaves test out."""
+    return [split for split in ("val", "test") if split in scores]
+
+
+def _average(folders: list[str], output: str | None) -> int:
+    from scale import ensemble
+
+    record, place = ensemble.evaluate(folders, output=output)
+    members = [
+        f"{run['model']}{' ' * bool(run['variant'])}{run['variant']} seed {run['seed']}" for run in record["runs"]
+    ]
+    print(f"mean of {len(members)} runs on {record['flag']}, size {record['size']}: {', '.join(members)}")
+    print(ensemble.table(record))
+    print(f"written to {place}")
+    return 0
 
 
 def find_device(accelerator: str) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from scale import config as configuration
+from scale import schemas
 
 if TYPE_CHECKING:
     import torch
@@ -114,7 +115,7 @@ def _prepare(config: DictConfig) -> Job:
     from scale.runs import load_run
 
     settings = OmegaConf.to_object(config.attribution)
-    assert isinstance(settings, configuration.Attribution)
+    assert isinstance(settings, schemas.Attribution)
     measures = measuring.check_measures(settings.quality.measures) if settings.quality.samples else []
     device = find_device(config.accelerator)
     if config.threads:

@@ -20,7 +20,7 @@ log = logging.getLogger("scale")
 KEYS = ("resume", "rerun")
 # What may differ when a run is gone on with. The first say where things are, the others where it is computed.
 PLACES = (
-    *("resume", "rerun", "allow_changed_code", "paths", "threads", "logger", "callbacks.console"),
+    *("resume", "rerun", "allow_changed_code", "paths", "threads", "logger", "evaluation", "callbacks.console"),
     *("callbacks.checkpoint.every_n_minutes", "data.root", "data.cache", "data.download", "data.verify"),
     *("data.num_workers", "data.eval_batch_size"),
 )

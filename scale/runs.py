@@ -18,6 +18,7 @@ from scale.provenance import environment
 
 if TYPE_CHECKING:
     from scale.data.datamodule import ImageDataModule
+    from scale.evaluation.ensemble import Averaged
     from scale.tasks.classification import ClassificationTask, Outputs
 
 CONFIG, OVERRIDES, ENVIRONMENT, METRICS = "config.yaml", "overrides.yaml", "environment.json", "metrics.json"
@@ -33,7 +34,8 @@ class Run:
         folder: where it is.
         config: resolved configuration.
         metrics: content of `metrics.json`.
-        predictions: per split `index` (N,), `logits` (N, outputs), `probabilities` (N, columns), `labels` (N, L).
+        predictions: per split `index` (N,), `logits` (N, outputs), `probabilities` (N, columns), `labels` (N, L); with
+            test-time augmentation also `val_tta` and `test_tta`, without logits.
         model: the best epoch's network in the LightningModule, on the CPU, in evaluation mode.
         datamodule: with the training's normalisation; opens its files when `setup()` is called.
     """
@@ -139,6 +141,28 @@ def write_predictions(folder: Path, split: str, outputs: "Outputs") -> None:
         )
 
 
+def write_averaged(folder: Path, found: Mapping[str, "Averaged"]) -> None:
+    """Writes averaged probabilities, which have no logits, to `predictions/{name}.npz`."""
+    for name, arrays in found.items():
+        (folder / PREDICTIONS).mkdir(parents=True, exist_ok=True)
+        with replacing(folder / PREDICTIONS / f"{name}.npz") as file:
+            np.savez_compressed(file, **vars(arrays))
+
+
+def add_averaged(folder: Path, found: Mapping[str, "Averaged"], scores: Mapping[str, Mapping[str, float]]) -> None:
+    """Adds averaged predictions and their scores to a finished run's record; what is there stays.
+
+    Args:
+        folder: of the run.
+        found: the predictions, by names that the record does not have.
+        scores: of the same names.
+    """
+    metrics = json.loads((folder / METRICS).read_text())
+    assert not set(found) & set(metrics)
+    write_averaged(folder, found)
+    write_json(folder / METRICS, {**metrics, **{name: scores[name] for name in found}})
+
+
 def read_predictions(folder: Path) -> dict[str, dict[str, np.ndarray]]:
     """Arrays of each split that the folder has."""
     found = {}
@@ -172,6 +196,8 @@ def load_run(folder: str | Path, *, checkpoint: str = "best", data: Mapping[str,
     config = OmegaConf.load(folder / CONFIG)
     assert isinstance(config, DictConfig)
     config.data.update({key: value for key, value in (data or {}).items() if key in config.data})
+    if "pretrained" in config.model:
+        config.model.pretrained = False  # the checkpoint has the weights: nothing to download
     state = torch.load(folder / CHECKPOINTS / f"{checkpoint}.ckpt", map_location="cpu", weights_only=True)
     datamodule = build_datamodule(config)
     datamodule.load_state_dict(state[type(datamodule).__qualname__])

@@ -21,18 +21,45 @@ Groups (group=option; * is the default):
 Keys (key=value), for example:
   seed=1   data.size=64   data.root=DIR   data.batch_size=64   trainer.max_epochs=30   hydra.run.dir=DIR
   python -m scale.train --cfg job                              shows every key with its value
-  python -m scale.train -m seed=0,1,2 data=breastmnist         runs a sweep
+  python -m scale.train -m seed=0,1,2 data=breastmnist         runs a sweep, each job in a process of its own
+  python -m scale.train -m sweep=seeds data=breastmnist        the same, ready-made; with hydra.sweep.dir=DIR the same
+                                                               command goes on where a sweep was stopped
+  python -m scale.train -m sweep=all hydra/launcher=joblib hydra.launcher.n_jobs=4    four jobs at a time
+  python -m scale.train -m experiment=ablation seed=0,1,2      runs the network without one of its parts at a time
   python -m scale.train --hydra-help                           shows Hydra's own flags
 """
 
 EVALUATE = """\
-usage: python -m scale.evaluate run=DIR | "predictions='FILE'" [data.root=DIR] [accelerator=auto|cpu|gpu]
+usage: python -m scale.evaluate run=DIR | "runs=[DIR,DIR]" | "predictions='FILE'" [data.root=DIR]
+                                [accelerator=auto|cpu|gpu]
 
   python -m scale.evaluate run=runs/breastmnist/scale/seed0-...       recomputes val and test from the best checkpoint
                                                                     and compares them with metrics.json
+  python -m scale.evaluate run=DIR evaluation.tta=true              also averaged over the mirrorings that keep the
+                                                                    label; added to the run's record, apart
+  python -m scale.evaluate "runs=[DIR,DIR,DIR]" [output=DIR]        averages the saved probabilities of runs on the same
+                                                                    data and writes them to a folder of their own
   python -m scale.evaluate "predictions='breastmnist_test_[AUC]0.913_[ACC]0.846@1.csv'"
                                                                     scores a file in the official format; data set, size
                                                                     and split come from its name
+"""
+TUNE = """\
+usage: python -m scale.tune [study=DIR] [tune=SPACE] [n_trials=20] [n_jobs=1] [group=option ...] [key=value ...]
+
+Searches for a better configuration by val AUC. Each trial is a run in a process of its own, which never looks at the
+test split; all train with the same seed. Trial 0 is the configuration itself, as python -m scale.train takes it. A
+trial that is worse than the median is stopped early. The same command goes on where an earlier one stopped; given in
+several terminals, it shares the work.
+
+  python -m scale.tune data=breastmnist n_trials=40
+  python -m scale.tune data=breastmnist tune=optimizer n_jobs=2        two trials at a time
+  python -m scale.tune data=breastmnist --config-dir DIR tune=mine     the space in DIR/tune/mine.yaml
+  python -m scale.train --config-dir DIR experiment=best              the best trial of the study in DIR, with its test
+
+Spaces (tune=...): {spaces}
+Keys of the study, with their defaults:
+{settings}
+All other groups and keys: python -m scale.train --help
 """
 DESCRIBE = """\
 usage: python -m scale.describe [data=...] [model=...] [output=FILE.png]
@@ -54,12 +81,19 @@ Draws maps of what a run's answers rest on, measures how far each can be trusted
 Methods: {methods}
 """
 REPORT = """\
-usage: python -m scale.report [RUN_FOLDER ...]
+usage: python -m scale.report [--ablation] [RUN_FOLDER ...] | SWEEP_FOLDER
 
-Prints our results beside the published ones as a Markdown table: mean and standard deviation over all seeds that were
-run. Run folders that are named are added to the results first (scale/published/scale.csv, a row per run).
+Prints our results beside every published one, as a Markdown table for each data set: mean and standard deviation over
+all seeds that were run. With --ablation: what is left without each part of the network. Run folders that are named are
+added to the results first (scale/published/scale.csv, a row per run).
+Of a sweep's folder, it writes and prints that sweep's own tables, also where the sweep was killed or is running.
 """
-USER_ERRORS = (ValueError, OSError, FloatingPointError)  # shown as one line; anything else with its traceback
+USER_ERRORS = (
+    ValueError,
+    OSError,
+    FloatingPointError,
+    ModuleNotFoundError,
+)  # shown as one line; anything else with its traceback
 
 
 def show_help(arguments: Sequence[str], text: str) -> bool:
@@ -67,7 +101,8 @@ def show_help(arguments: Sequence[str], text: str) -> bool:
     if not {"-h", "--help"} & set(arguments):
         return False
     methods = textwrap.fill(", ".join(METHODS), width=118, initial_indent=" " * 9, subsequent_indent=" " * 9).lstrip()
-    print(text.replace("{groups}", _groups()).replace("{methods}", methods))
+    text = text.replace("{groups}", _groups()).replace("{methods}", methods)
+    print(text.replace("{spaces}", " ".join(options("tune"))).replace("{settings}", _settings()))
     return True
 
 
@@ -79,6 +114,13 @@ def _groups() -> str:
         text = textwrap.wrap(" ".join(names), width=96, break_on_hyphens=False)
         lines += [f"  {folder if number == 0 else '':12}{line}" for number, line in enumerate(text)]
     return "\n".join(lines) + "\n"
+
+
+def _settings() -> str:
+    """The keys of `conf/tune.yaml` with what is said there."""
+    lines = (directory() / "tune.yaml").read_text().splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith("study:"))
+    return "\n".join(f"  {line}" for line in lines[first:])
 
 
 def _defaults() -> dict[str, str]:

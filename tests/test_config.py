@@ -1,11 +1,12 @@
 import os
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 from omegaconf import DictConfig, ListConfig
 
-from scale import config
+from scale import config, sweep_plan
 from scale.data import catalog
 
 
@@ -16,13 +17,14 @@ def problems(*overrides, **options):
 
 
 @pytest.mark.parametrize(
-    "group", ["model", "trainer", "hardware", "optimizer", "scheduler", "augment", "logger", "debug"]
+    "group", ["model", "trainer", "hardware", "optimizer", "scheduler", "augment", "logger", "debug", "sweep"]
 )
 def test_every_option_of_every_group_composes(group):
     names = config.options(group)
     assert names
+    needs = {"model=timm": ["model.name=resnet18", "data=breastmnist"]}
     for name in names:
-        config.compose([f"{group}={name}"])
+        config.compose([f"{group}={name}", *needs.get(f"{group}={name}", [])])
 
 
 def test_every_data_set_composes():
@@ -101,14 +103,77 @@ def test_an_experiment_file_of_ones_own(tmp_path):
 
 def test_a_sweep_is_checked_with_every_value():
     jobs = list(
-        config._jobs(
-            ["data=glob(organ*mnist)", "seed=range(0,2)", "model=scale,scale_tiny", "task.compile=true"], sweep=True
+        sweep_plan.jobs_to_check(
+            ["data=glob(organ*mnist)", "seed=range(0,2)", "model=scale,scale_tiny", "task.compile=true"],
+            multirun=True,
+            compose=partial(config._compose, name="train", config_dir=None, hydra=True),
         )
     )
+    assert len(jobs) == 3 + 3  # every value once, then the other pairs
+    jobs = jobs[:3]
     assert [job[0] for job in jobs] == ["data=organamnist", "data=organcmnist", "data=organsmnist"]
     assert {job[1] for job in jobs} == {"seed=0", "seed=1"}
     assert {job[2] for job in jobs} == {"model=scale", "model=scale_tiny"}
     assert {job[3] for job in jobs} == {"task.compile=true"}
+
+
+def test_each_ablation_changes_one_thing_of_the_whole_network():
+    changed, whole = {}, config.compose([])
+    for name in config.options("ablation"):
+        found = config.compose(["experiment=ablation", f"ablation={name}"])
+        changed[name] = [key for key in whole.model if whole.model[key] != found.model[key]]
+        assert found.variant == ("" if name == "full" else name)
+        assert {key for key in whole if whole[key] != found[key]} <= {"model", "variant"}
+    assert changed == {
+        "full": [],
+        "planar": ["streams"],
+        "volumetric": ["streams"],
+        "naive_lifting": ["lifting"],
+        "no_scale_attention": ["scale_attention"],
+        "concat": ["fusion"],
+        "gate": ["fusion"],
+        "no_auxiliary": ["auxiliary"],
+    }
+
+
+def test_an_ablation_of_another_network_is_refused():
+    assert "ResNet takes no 'fusion'" in problems("model=resnet18", "ablation=gate")[0]
+
+
+def test_a_file_that_sweeps_is_checked_with_all_its_jobs():
+    whole = partial(config._compose, name="train", config_dir=None, hydra=True)
+    jobs = list(sweep_plan.jobs_to_check(["experiment=ablation", "seed=0,1"], multirun=True, compose=whole))
+    assert {job[0] for job in jobs} == {f"ablation={name}" for name in config.options("ablation")}
+    assert {job[2] for job in jobs} == {"seed=0", "seed=1"}
+    single = ["experiment=ablation", "ablation=gate"]  # what a job of the sweep is given
+    assert list(sweep_plan.jobs_to_check(single, multirun=False, compose=whole)) == [single]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data=vesselmnist3d", "model=timm", "model.name=resnet18"], "for images only"),
+        (["data=phantom3d", "model=timm", "model.name=resnet18"], "for images only"),
+        (["data_dims=4"], "data_dims=4: give 2, 3 or null"),
+        (["model=timm", "data=breastmnist"], "model.name must be given"),
+    ],
+)
+def test_what_does_not_go_together(overrides, message):
+    assert message in problems(*overrides)[0]
+
+
+def test_what_a_sweep_file_sweeps_is_checked(tmp_path, capsys):
+    folder = tmp_path / "sweep"
+    folder.mkdir()
+    (folder / "mine.yaml").write_text("# @package _global_\nhydra:\n  sweeper:\n    params:\n      data.sizee: 28,64\n")
+    with pytest.raises(SystemExit, match="2"):
+        config.check_command_line(["-m", "--config-dir", str(tmp_path), "sweep=mine"])
+    assert "data.sizee=28: there is no such key; did you mean 'data.size'?" in capsys.readouterr().err
+
+
+def test_a_group_that_is_null():
+    assert "augment=null" in problems("augment=null")[0]
+    assert "takes the name of one of its options" in problems("augment=null")[0]
 
 
 def test_seed_zero_is_a_seed():
@@ -126,7 +191,16 @@ COMMANDS = {
     "misspelt data set": (["data=bloodmist"], 2, "did you mean 'bloodmnist'"),
     "misspelt key": (["data.sizee=28"], 2, "did you mean 'data.size'"),
     "misspelt in a sweep": (["-m", "data=breastmnist,bloodmist"], 2, "did you mean 'bloodmnist'"),
+    "sweep file without -m": (["sweep=seeds"], 2, "python -m scale.train -m sweep=seeds"),
+    "misspelt sweep": (["sweep=seedz", "-m"], 2, "did you mean 'seeds'"),
+    "two values that exclude each other": (
+        ["-m", "data=vesselmnist3d,breastmnist", "data.size=28,128"],
+        2,
+        "vesselmnist3d has no size 128",
+    ),
     "evaluate": (["--help"], 0, "metrics.json"),
+    "a sweep without -m": (["experiment=ablation"], 2, "experiment=ablation is for several runs (ablation="),
+    "misspelt in a sweep of a file": (["-m", "experiment=ablation", "seed=0,x"], 2, "seed=x"),
 }
 
 

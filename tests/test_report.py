@@ -1,38 +1,114 @@
 import json
+import statistics
 
 import pytest
+import torch
 
 from scale import report
+from scale.evaluation import published
+from scale.models.baselines import ResNet
+from scale.models.layers import macs, parameters
+
+OLD = "flag,size,model,seed,auc,acc,val_auc,val_acc,tta,epochs,best_epoch,seconds,parameters,macs,hardware,commit"
 
 
-def run_folder(tmp_path, seed, auc, **changes):
-    folder = tmp_path / f"run{seed}"
+def run_folder(tmp_path, seed, auc, *, model="scale", commit="0123456789abcdef", **changes):
+    folder = tmp_path / f"run-{model}-{changes.get('variant', '')}-{seed}".replace("/", "")
     folder.mkdir(exist_ok=True)
     metrics = {
         "flag": "breastmnist", "size": 28, "seed": seed, "epochs": 3, "best_epoch": 1, "hardware": "2 CPU threads",
-        "model": {"name": "scale", "parameters": 1_500_000, "macs": 40_000_000}, "fast_dev_run": False,
+        "model": {"name": model, "parameters": 1_500_000, "macs": 40_000_000}, "fast_dev_run": False,
         "test": {"auc": auc, "acc": 0.8}, "val": {"auc": 0.9, "acc": 0.9}, "seconds": {"fit": 12.3},
     }  # fmt: skip
     (folder / "metrics.json").write_text(json.dumps(metrics | changes))
-    (folder / "environment.json").write_text(json.dumps({"commit": "0123456789abcdef", "modified": False}))
+    (folder / "environment.json").write_text(json.dumps({"commit": commit, "modified": False}))
     return folder
 
 
-def test_table_is_mean_and_sd_over_all_seeds(tmp_path):
+def test_table_is_mean_and_sd_over_all_seeds_beside_every_published_method(tmp_path):
     path = tmp_path / "scale.csv"
     report.add([run_folder(tmp_path, seed, auc) for seed, auc in enumerate([0.90, 0.92, 0.97])], path)
-    line = report.table(report.read(path)).splitlines()[2]
-    assert line == (
-        "| BreastMNIST | 28 | scale | 0, 1, 2 | 0.930 ± 0.036 | 0.800 ± 0.000 | 0.919 (Google AutoML Vision) "
-        "| 0.863 (ResNet-18) | 1.50 | 0.040 |"
-    )
+    lines = report.table(report.read(path)).splitlines()
+    assert lines[0] == "**BreastMNIST**"
+    assert lines[2] == "| method | input | seeds | AUC | ACC | M params | G MACs |"
+    assert lines[4] == "| `scale` | 28 | 0–2 | **0.930 ± 0.036** | 0.800 ± 0.000 | 1.50 | 0.040 |"
+    assert lines[5] == "| ResNet-18 | 28 | published | 0.901 | **0.863** | 11.17 | 0.457 |"
+    assert lines[11] == "| Google AutoML Vision | 28 | published | 0.919 | 0.861 |  |  |"
+    assert len(lines) == 5 + len(published.rows("breastmnist"))
 
 
-def test_a_run_that_was_repeated_takes_its_own_place(tmp_path):
+def test_models_variants_and_sizes_have_rows_of_their_own(tmp_path):
     path = tmp_path / "scale.csv"
-    report.add([run_folder(tmp_path, 0, 0.5), run_folder(tmp_path, 1, 0.6)], path)
-    report.add([run_folder(tmp_path, 0, 0.7)], path)
+    folders = [
+        run_folder(tmp_path, 0, 0.5),
+        run_folder(tmp_path, 0, 0.6, model="resnet18", variant="official"),
+        run_folder(tmp_path, 0, 0.7, model="resnet18"),
+        run_folder(tmp_path, 0, 0.8, variant="gate"),
+    ]
+    report.add(folders, path)
+    rows = [line for line in report.table(report.read(path)).splitlines() if line.startswith("| `")]
+    assert [row.split(" | ")[0] for row in rows] == ["| `resnet18`", "| `resnet18`, official", "| `scale`"]
+    assert len(report.read(path)) == 4
+
+
+def test_mirrored_figures_stand_apart(tmp_path):
+    path = tmp_path / "scale.csv"
+    report.add([run_folder(tmp_path, seed, 0.9, test_tta={"auc": 0.95, "acc": 0.85}) for seed in range(2)], path)
+    head, row = (report.table(report.read(path)).splitlines()[n] for n in (2, 4))
+    assert "| AUC | ACC | AUC, mirrored | ACC, mirrored | M params" in head
+    assert "0.900 ± 0.000 | 0.800 ± 0.000 | 0.950 ± 0.000 | 0.850 ± 0.000 |" in row
+    report.add([run_folder(tmp_path, 2, 0.9)], path)  # a seed without them: no mean over other runs than the plain one
+    row = report.table(report.read(path)).splitlines()[4]
+    assert "| 0–2 | 0.900 ± 0.000 | 0.800 ± 0.000 |  |  |" in row
+
+
+def test_a_run_that_was_repeated_takes_its_own_place_and_is_named(tmp_path):
+    path = tmp_path / "scale.csv"
+    assert report.add([run_folder(tmp_path, 0, 0.5), run_folder(tmp_path, 1, 0.6)], path) == []
+    assert report.add([run_folder(tmp_path, 1, 0.6)], path) == []
+    assert report.add([run_folder(tmp_path, 0, 0.7)], path) == ["breastmnist 28 scale 0: AUC 0.5 is now 0.7"]
     assert [(r["seed"], r["auc"]) for r in report.read(path)] == [("0", "0.7"), ("1", "0.6")]
+
+
+def test_rows_of_one_run_are_counted_once(tmp_path):
+    path = tmp_path / "scale.csv"
+    report.add([run_folder(tmp_path, 0, 0.5), run_folder(tmp_path, 1, 0.7)], path)
+    path.write_text(path.read_text() + path.read_text().splitlines()[1].replace(",0.5,", ",0.9,") + "\n")
+    assert [row["auc"] for row in report.read(path)] == ["0.9", "0.7"]
+    assert "| 0, 1 | 0.800 ± 0.141 |" in report.table(report.read(path)).replace("**", "")
+    twice = [*report.read(path), report.read(path)[1]]
+    assert report.table(twice) == report.table(report.read(path))
+
+
+def test_a_file_with_fewer_columns_is_read_and_kept(tmp_path):
+    path = tmp_path / "scale.csv"
+    path.write_text(f"{OLD}\nbreastmnist,28,scale,0,0.9,0.8,0.95,0.9,False,73,42,540,1500000,40000000,cpu,abc\n")
+    (row,) = report.read(path)
+    assert (row["variant"], row["tta_auc"], row["auc"], row["commit"]) == ("", "", "0.9", "abc")
+    report.add([run_folder(tmp_path, 1, 0.7)], path)
+    assert path.read_text().splitlines()[0] == ",".join(report.COLUMNS)
+    assert [row["auc"] for row in report.read(path)] == ["0.9", "0.7"]
+
+
+def test_ablations_are_compared_with_the_whole_network_seed_by_seed(tmp_path):
+    path = tmp_path / "scale.csv"
+    whole, gate = [0.90, 0.92, 0.99], [0.88, 0.91]
+    folders = [run_folder(tmp_path, seed, auc) for seed, auc in enumerate(whole)]
+    folders += [run_folder(tmp_path, seed, auc, variant="gate") for seed, auc in enumerate(gate)]
+    folders += [run_folder(tmp_path, 0, 0.5, variant="official"), run_folder(tmp_path, 0, 0.5, model="other")]
+    report.add(folders, path)
+    lines = report.ablation_table(report.read(path)).splitlines()
+    changes = [-0.02, -0.01]
+    assert len(lines) == 4
+    assert lines[2].startswith("| BreastMNIST | 28 | `scale` | whole | 0–2 | 0.937 ± 0.047 |  | 0.800 ± 0.000 |")
+    assert lines[3].startswith(
+        f"| BreastMNIST | 28 | `scale` | gate | 0, 1 | 0.895 ± 0.021 | {statistics.fmean(changes):+.3f} ± 0.007 |"
+    )
+    assert "gate" not in report.table(report.read(path))
+
+
+def test_without_ablations_it_says_how_to_get_them(tmp_path):
+    assert "experiment=ablation" in report.ablation_table([])
 
 
 def test_what_is_no_result(tmp_path):
@@ -46,3 +122,27 @@ def test_the_kept_rows_have_all_columns_and_official_names():
     for found in report.read():
         assert set(found) == set(report.COLUMNS)
         assert 0.5 <= float(found["auc"]) <= 1
+
+
+@pytest.mark.parametrize(
+    ("method", "dims", "depth", "conv"),
+    [
+        *(("ResNet-18", 2, 18, "3d"), ("ResNet-50", 2, 50, "3d")),
+        *((f"ResNet-{n} + {c.upper()}", 3, n, c) for n in (18, 50) for c in ("3d", "2.5d", "acs")),
+    ],
+)
+def test_the_published_networks_cost_what_ours_cost(method, dims, depth, conv):
+    flag = "breastmnist" if dims == 2 else "vesselmnist3d"
+    (row,) = [row for row in published.rows(flag) if (row.method, row.input_size) == (method, 28)]
+    with torch.device("meta"):
+        net = ResNet(spatial_dims=dims, in_channels=1, outputs=2, depth=depth, conv=conv)
+    assert row.cost == (parameters(net), macs(net, (1, *(28,) * dims)))
+
+
+@pytest.mark.parametrize("depth", [18, 50])
+def test_the_published_networks_at_224_pixels(depth):
+    timm = pytest.importorskip("timm", reason="the extra `timm` is not installed")
+    (row,) = [row for row in published.rows("breastmnist") if (row.method, row.input_size) == (f"ResNet-{depth}", 224)]
+    with torch.device("meta"):
+        net = timm.create_model(f"resnet{depth}", num_classes=2)
+    assert row.cost == (parameters(net), macs(net, (3, 224, 224)))

@@ -259,11 +259,13 @@ def test_minutes_between_checkpoints(arguments, tmp_path, monkeypatch):
 
 def test_a_requeued_job_goes_on_by_itself(whole, arguments, tmp_path, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "12345")
-    asked = []
-    monkeypatch.setattr("scale.interruption.subprocess.run", lambda command, **_: asked.append(command))
+    program, asked = tmp_path / "scontrol", tmp_path / "asked"
+    program.write_text(f'#!/bin/sh\necho "$@" >> {asked}\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.setattr("lightning.pytorch.plugins.environments.SLURMEnvironment.detect", lambda: False)
     _interrupt(monkeypatch, arguments, tmp_path / "run", step=4, number=signal.SIGUSR1)
-    assert asked == [["scontrol", "requeue", "12345"]]
+    assert asked.read_text() == "requeue 12345\n"
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     train(scale.compose(arguments), tmp_path / "run")
     _same(whole, tmp_path / "run")

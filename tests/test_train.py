@@ -185,6 +185,32 @@ def test_a_gpu_that_is_not_there(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["data.batch_size=1"], "leaves a batch of one sample"),
+        (["trainer=ddp_cpu", "trainer.devices=2", "data.batch_size=15"], "give a positive multiple of 2"),
+        (["data.batch_size=0"], "give a positive multiple of 1"),
+        (["trainer=ddp_cpu", "trainer.devices=2", "trainer.sync_batchnorm=false", "data.batch_size=2"], "one sample"),
+        (["trainer=ddp_cpu", "trainer.devices=4096", "data.batch_size=8192"], "CPU cores: give at most that many"),
+    ],
+)
+def test_batches_and_devices_that_cannot_be(overrides, said, tmp_path, phantom_root):
+    with pytest.raises(ValueError, match=said):
+        train(scale.compose(_small(phantom_root, *overrides)), tmp_path / "run")
+    assert not (tmp_path / "run").exists(), "before anything is made"
+
+
+@pytest.mark.parametrize(("hardware", "precision"), [("default", "highest"), ("tf32", "high")])
+def test_precision_of_float32_products(hardware, precision, tmp_path, phantom_root):
+    train(
+        scale.compose([*FAST, "data=phantom2d", f"data.root={phantom_root}", f"hardware={hardware}"]), tmp_path / "run"
+    )
+    assert torch.get_float32_matmul_precision() == precision
+    assert torch.backends.cudnn.allow_tf32 == (precision == "high")
+    torch.set_float32_matmul_precision("highest")
+
+
 def test_weights_and_budget_reach_the_training(tmp_path, phantom_root):
     config = scale.compose(_small(phantom_root, "budget.samples=96", "budget.max_epochs=9", "budget.min_epochs=1"))
     assert train(config, tmp_path / "run")["epochs"] == 2

@@ -22,7 +22,7 @@ def colour_map(signed: bool) -> Colormap:
 
 
 def limit(values: np.ndarray) -> float:
-    """Magnitude at which the colours end: `CLIPPED` percent of the cells lie beyond; 1 for a map of zeros.
+    """Magnitude at which the colours end: at most `CLIPPED` percent of the cells lie beyond; 1 for a map of zeros.
 
     Raises:
         ValueError: a value is not finite.
@@ -30,7 +30,7 @@ def limit(values: np.ndarray) -> float:
     magnitudes = np.abs(np.asarray(values, dtype=np.float64))
     if not np.isfinite(magnitudes).all():
         raise ValueError("the map holds NaN or infinity, which has no colour")
-    largest = float(np.percentile(magnitudes, 100 - CLIPPED)) or float(magnitudes.max(initial=0.0))
+    largest = float(np.percentile(magnitudes, 100 - CLIPPED, method="higher")) or float(magnitudes.max(initial=0.0))
     return largest or 1.0
 
 

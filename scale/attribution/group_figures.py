@@ -37,7 +37,7 @@ def scale_attention(rows: Rows) -> Figure:
             part = [row for row in rows if (row["stream"], row["level"]) == (stream, level)]
             _points(axes, part, groups, shift=shift, colour=COLOURS[level], label=level)
         axes.axvline(1 / len(LEVELS), color=GREY, linewidth=0.8, linestyle=":", zorder=0)
-        axes.set(title=f"{stream} stream", xlabel="mean scale attention", xlim=(0, 1))
+        axes.set(title=f"{stream} stream", xlabel="mean scale attention", xlim=(-0.01, 1.01))
         _plain(axes, groups)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=3, frameon=False, fontsize=8)
     return figure
@@ -51,7 +51,7 @@ def stream_gate(rows: Rows) -> Figure:
     axes = figure.add_subplot()
     _points(axes, rows, groups, shift=0.0, colour=COLOURS["fine"], label="planar")
     axes.axvline(0.5, color=GREY, linewidth=0.8, linestyle=":", zorder=0)
-    axes.set(xlabel="volumetric   ←   mean stream gate   →   planar", xlim=(0, 1), title="Which stream is used")
+    axes.set(xlabel="volumetric   ←   mean stream gate   →   planar", xlim=(-0.01, 1.01), title="Which stream is used")
     _plain(axes, groups)
     return figure
 

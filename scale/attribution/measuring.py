@@ -15,7 +15,7 @@ from scale.attribution import quality
 from scale.attribution.catalog import METHODS
 from scale.attribution.methods import Explained, attribute
 from scale.attribution.perturbation import removed
-from scale.config import Attribution, Quality
+from scale.schemas import Attribution, Quality
 from scale.signatures import nearest
 from scale.tasks.problem import Problem
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from scale.attribution.catalog import CONTROLS
 from scale.attribution.colours import colour_map, is_signed, limit, window
 from scale.attribution.figures import AXES, PLANES, peak
 from scale.attribution.quality import MEASURES, Measure
@@ -22,7 +23,6 @@ from scale.data.files import replacing
 
 log = logging.getLogger(__name__)
 
-CONTROLS = ("random", "edges")
 LARGE = 64 << 20  # bytes beyond which a browser takes seconds to open the page
 
 

@@ -1,7 +1,7 @@
-"""Measures that change the image and watch the network or the map: deletion, insertion, infidelity, sensitivity."""
+"""Measures that take the image away or give it back, most relevant cells first: deletion and insertion."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -88,117 +88,6 @@ def insertion(
     return _curve(score, ends, maps, steps=steps, batch_size=batch_size, target=target, seed=seed)
 
 
-def infidelity(
-    score: Score,
-    images: Tensor,
-    maps: Tensor,
-    *,
-    perturbations: int = 50,
-    baseline: str = "mean",
-    batch_size: int = 16,
-    target: Tensor | int | None = None,
-    seed: int = 0,
-) -> Tensor:
-    """Mean squared difference between the loss of score and the relevance lost when a random block is removed.
-
-    Yeh et al. 2019 (https://arxiv.org/abs/1901.09392), their square removal, by Captum. A map is first multiplied with
-    the factor that fits each sample best, because most maps have no unit. Blocks have an eighth to a half of each edge.
-
-    Args:
-        score: as for `deletion`.
-        images: (B, C, *S), normalised.
-        maps: (B, C, *S).
-        perturbations: blocks for each sample; the same for the same seed, batch size and shape of images.
-        baseline: as for `deletion`.
-        batch_size: images that the network sees at once.
-        target: as for `deletion`.
-        seed: of the blocks.
-
-    Returns:
-        (B,) in squared units of the score; 0 for a map that adds up to every change.
-    """
-    from captum.metrics import infidelity as captum_infidelity
-
-    check_choice("baseline", baseline, BASELINES)
-    on_grid(maps)
-    generator = torch.Generator().manual_seed(seed)
-
-    def remove_blocks(inputs: Tensor) -> tuple[Tensor, Tensor]:
-        inside = _blocks(len(inputs), tuple(inputs.shape[2:]), generator).to(inputs.device)[:, None]
-        return inside.expand_as(inputs).to(inputs.dtype), torch.where(inside, removed(inputs, baseline), inputs)
-
-    parts = [
-        captum_infidelity(
-            _checked(score),
-            remove_blocks,
-            images[rows],
-            maps[rows].to(images),
-            target=_part(target, rows),
-            n_perturb_samples=perturbations,
-            max_examples_per_batch=batch_size,
-            normalize=True,
-        )
-        for rows in _slices(len(images), batch_size)
-    ]
-    return torch.cat(parts).flatten().float().clamp(min=0).cpu()  # the expanded square may round below 0
-
-
-def sensitivity_max(
-    explain: Callable[..., Tensor],
-    images: Tensor,
-    *,
-    radius: float = 0.1,
-    perturbations: int = 10,
-    batch_size: int = 16,
-    target: Tensor | int | None = None,
-    seed: int = 0,
-) -> Tensor:
-    """Largest relative change of the map under a change of the image too small to see.
-
-    Yeh et al. 2019 (https://arxiv.org/abs/1901.09392), by Captum.
-
-    Args:
-        explain: maps images (b, C, *S) to maps (b, C, *S); called with `target=` too if there is one.
-        images: (B, C, *S), normalised.
-        radius: largest change of a cell, in standard deviations of the training split.
-        perturbations: tries for each sample.
-        batch_size: images that `explain` gets at once.
-        target: explained column, one for all or (B,).
-        seed: of the changes.
-
-    Returns:
-        (B,), in norms of the map; 0 for a map that does not move.
-    """
-    from captum.metrics import sensitivity_max as captum_sensitivity
-
-    generator = torch.Generator().manual_seed(seed)
-
-    def shake(inputs: Tensor, size: float) -> Tensor:
-        noise = torch.rand(inputs.shape, generator=generator) * 2 - 1
-        return inputs + size * noise.to(inputs)
-
-    def explained(inputs: Tensor | tuple[Tensor, ...], **options: Any) -> Tensor | tuple[Tensor, ...]:
-        found = explain(inputs[0] if isinstance(inputs, tuple) else inputs, **options)
-        on_grid(found)
-        return (found.contiguous(),) if isinstance(inputs, tuple) else found.contiguous()
-
-    parts = []
-    for rows in _slices(len(images), batch_size):
-        options = {} if target is None else {"target": _part(target, rows)}
-        parts.append(
-            captum_sensitivity(
-                explained,
-                images[rows],
-                perturb_func=shake,
-                perturb_radius=radius,
-                n_perturb_samples=perturbations,
-                max_examples_per_batch=batch_size,
-                **options,
-            )
-        )
-    return torch.cat(parts).flatten().float().cpu()
-
-
 def removed(images: Tensor, baseline: str) -> Tensor:
     """images: (B, C, *S); returns what they become where they are taken away, one of `BASELINES`."""
     if baseline == "zero":
@@ -233,8 +122,8 @@ def _curve(
     places = _places(on_grid(maps).flatten(1), seed).to(start.device)  # (B, cells)
     cells = places.shape[1]
     counts = torch.linspace(0, cells, steps + 1, dtype=torch.float64).round().long()
-    scored, found = _checked(score), []
-    for rows in _slices(len(start) * (steps + 1), batch_size):
+    scored, found = checked_score(score, is_selected=target is None), []
+    for rows in slices(len(start) * (steps + 1), batch_size):
         pair = torch.arange(rows.start, rows.stop)
         sample, step = pair // (steps + 1), pair % (steps + 1)
         changed = places[sample] < counts[step, None].to(places.device)
@@ -258,11 +147,14 @@ def _places(values: Tensor, seed: int) -> Tensor:
     )
 
 
-def _checked(score: Score) -> Score:
+def checked_score(score: Score, *, is_selected: bool) -> Score:
+    """`score`, which must be finite and (b,), or (b, columns) where the column is still to be selected."""
+
     def checked(images: Tensor) -> Tensor:
         values = score(images)
-        if values.ndim not in (1, 2) or len(values) != len(images):
-            raise ValueError(f"score gave {tuple(values.shape)} for {len(images)} images; (B,) or (B, columns) needed")
+        if values.ndim != (1 if is_selected else 2) or len(values) != len(images):
+            wanted = "(B,) without a target" if is_selected else "(B, columns) with one"
+            raise ValueError(f"score gave {tuple(values.shape)} for {len(images)} images; it must be {wanted}")
         if not torch.isfinite(values).all():
             raise ValueError("the network's scores are not finite, so no map can be measured by them")
         return values
@@ -270,22 +162,6 @@ def _checked(score: Score) -> Score:
     return checked
 
 
-def _blocks(count: int, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Random boxes (count, *S) bool: edges of an eighth to a half of each axis, centres anywhere on the grid."""
-    inside = torch.ones(count, *shape, dtype=torch.bool)
-    share = torch.rand(count, 1, generator=generator) * 3 / 8 + 1 / 8
-    for axis, size in enumerate(shape):
-        centre = torch.rand(count, 1, generator=generator) * size
-        half = (share * size).clamp(min=1) / 2
-        cell = torch.arange(size) + 0.5
-        line = ((cell - centre).abs() <= half) | (cell - 0.5 == centre.floor())
-        inside &= line.view(count, *(size if other == axis else 1 for other in range(len(shape))))
-    return inside
-
-
-def _slices(count: int, size: int) -> Iterator[slice]:
+def slices(count: int, size: int) -> Iterator[slice]:
+    """The parts, of at most `size`, of `count` rows."""
     return (slice(begin, min(begin + size, count)) for begin in range(0, count, size))
-
-
-def _part(target: Tensor | int | None, rows: slice) -> Tensor | int | None:
-    return target[rows] if isinstance(target, Tensor) and target.ndim else target

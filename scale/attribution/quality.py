@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scale.attribution.fidelity import infidelity, sensitivity_max
 from scale.attribution.localisation import pointing_game, relevance_mass, relevance_rank
 from scale.attribution.maps import on_grid, rank_correlation
-from scale.attribution.perturbation import BASELINES, Curve, deletion, infidelity, insertion, sensitivity_max
+from scale.attribution.perturbation import BASELINES, Curve, deletion, insertion
 from scale.attribution.randomisation import Randomised, randomisation
 
 __all__ = [

@@ -28,12 +28,13 @@ class BestAndLast(Checkpoint):
 
     Args:
         every_n_minutes: save within epochs too, this long after the save before; 0: at the end of epochs only.
+        first_of_equals: of epochs with equal val AUC take the first, whatever the loss, as the official code does.
     """
 
-    def __init__(self, *, every_n_minutes: float = 10.0) -> None:
+    def __init__(self, *, every_n_minutes: float = 10.0, first_of_equals: bool = False) -> None:
         if every_n_minutes < 0:
             raise ValueError(f"callbacks.checkpoint.every_n_minutes={every_n_minutes}: give 0 (never) or more")
-        self.every_n_minutes = every_n_minutes
+        self.every_n_minutes, self.first_of_equals = every_n_minutes, first_of_equals
         self.best: tuple[float, float] | None = None
         self.best_epoch: int | None = None
         self._batches = 0  # of an epoch that has not ended
@@ -68,7 +69,8 @@ class BestAndLast(Checkpoint):
         better = False
         if "val/auc" in values:
             auc = float(values["val/auc"])
-            rank = (-1.0 if math.isnan(auc) else auc, -float(values["val/loss"]))
+            loss = 0.0 if self.first_of_equals else float(values["val/loss"])
+            rank = (-1.0 if math.isnan(auc) else auc, -loss)
             better = self.best is None or rank > self.best
             if better:
                 self.best, self.best_epoch = rank, trainer.current_epoch

@@ -18,7 +18,10 @@ class History(L.Callback):
 
     def __init__(self) -> None:
         self.rows: list[dict[str, float]] = []
-        self._spent = 0.0  # seconds of the current epoch in an earlier part of the run
+        self._started, self._spent = (
+            time.perf_counter(),
+            0.0,
+        )  # seconds of the current epoch in an earlier part of the run
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Starts the clock; within an epoch that is gone on with, no epoch starts."""

@@ -1,12 +1,24 @@
 """Batched augmentation on the device, one code path for 2D and 3D."""
 
 import math
+from itertools import chain, combinations
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from scale.data.catalog import Symmetry
+
+
+def mirrors(symmetry: Symmetry) -> list[tuple[int, ...]]:
+    """Spatial axes of every mirroring that keeps the label, none first: all subsets of `symmetry.flips`."""
+    axes = symmetry.flips
+    return list(chain.from_iterable(combinations(axes, count) for count in range(len(axes) + 1)))
+
+
+def mirror(images: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """Mirrors images (B, C, *S) along spatial axes, exactly: pixels change places and are not interpolated."""
+    return images.flip([2 + axis for axis in axes]) if axes else images
 
 
 class Augment:

@@ -57,6 +57,7 @@ class DataSet:
     caveats: tuple[str, ...]
     license: str
     _files: Mapping[int, tuple[str, str]] = field(repr=False, hash=False)  # size -> (url, md5)
+    shapes: bool = False  # binary masks: there is nothing in the intensity
 
     def file_name(self, size: int) -> str:
         """Official name of the file: the smallest size carries no suffix."""
@@ -133,6 +134,7 @@ _SYMMETRIES = {
     "synapsemnist3d": _FREE_3D("neurites cross a 1 micrometre cube in any direction, and synapses have no handedness"),
 }
 
+_SHAPES = ("adrenalmnist3d", "vesselmnist3d")
 _REVISED = "A few blank images were removed after the paper: its numbers are on a slightly different test split."
 _CAVEATS: dict[str, tuple[str, ...]] = {
     "pathmnist": ("The test split comes from another clinical centre than train and val: val is optimistic.",),
@@ -221,6 +223,7 @@ def get(flag: str) -> DataSet:
         caveats=_CAVEATS.get(flag, ()),
         license=info["license"],
         _files={size: (info[f"url{suffix}"], info[f"MD5{suffix}"]) for size, suffix in suffixes.items()},
+        shapes=flag in _SHAPES,
     )
 
 

@@ -2,6 +2,8 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Literal
 
 import lightning as L
@@ -11,12 +13,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from scale.data import catalog, store
-from scale.data.augment import Augment
+from scale.data.augment import Augment, mirror
 from scale.data.catalog import DataSet
 from scale.data.layout import strata
+from scale.data.normalisation import fade, official_statistics
 from scale.data.sampling import Batch, EvalBatches, TrainBatches, stratified_subset
 from scale.data.store import Split
 
+DIGEST_IMAGES = 20  # of each split, compared when a run is gone on with
 STATISTICS_IMAGES = 2000  # enough for mean and standard deviation to three digits
 
 
@@ -72,6 +76,11 @@ class ImageDataModule(L.LightningDataModule):
         num_workers: loading processes; not needed, as a batch is one indexing operation.
         train_fraction: stratified share of the train split to train on, in (0, 1].
         balance: against unequal classes: `none`, `weights` in the loss, or a balanced `sampler`.
+        drop_last: leave out what does not fill the last training batch of an epoch.
+        normalisation: `standard`: zero mean and unit variance over the train split, per channel; `official`, as the
+            published baselines: images to [-1, 1], volumes stay in [0, 1], and volumes that are mere shapes are
+            multiplied by 0.5, in training by a random factor in [0, 1] (doi:10.1038/s41597-022-01721-8).
+        grades: of ordinal labels: `ordinal`, or plain `classes`, as the published baselines.
         augment: what to do to training images; nothing if None.
         seed: of shuffling, subsets and augmentation.
     """
@@ -84,17 +93,26 @@ class ImageDataModule(L.LightningDataModule):
         num_workers: int = 0,
         train_fraction: float = 1.0,
         balance: Literal["none", "weights", "sampler"] = "none",
+        drop_last: bool = True,
+        normalisation: Literal["standard", "official"] = "standard",
+        grades: Literal["ordinal", "classes"] = "ordinal",
         augment: Augment | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
         if balance not in ("none", "weights", "sampler"):
             raise ValueError(f"data.balance={balance!r}: give none, weights or sampler")
+        if normalisation not in ("standard", "official"):
+            raise ValueError(f"data.normalisation={normalisation!r}: give standard or official")
+        if grades not in ("ordinal", "classes"):
+            raise ValueError(f"data.grades={grades!r}: give ordinal or classes")
         if not 0 < train_fraction <= 1:
             raise ValueError(f"data.train_fraction={train_fraction}: give a number above 0 and at most 1")
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
         self.train_fraction, self.balance, self.augment, self.seed = train_fraction, balance, augment, seed
+        self.drop_last, self.normalisation, self.grades = drop_last, normalisation, grades
         self.splits: dict[str, Split] = {}
+        self._mirrored: tuple[int, ...] = ()
         self.mean: Tensor | None = None
         self.std: Tensor | None = None
 
@@ -106,6 +124,8 @@ class ImageDataModule(L.LightningDataModule):
         """Opens the files once; the statistics of the train split are kept in checkpoints."""
         if not self.splits:
             self.info, self.splits = self.open()
+            if self.info.problem == "ordinal" and self.grades == "classes":
+                self.info = replace(self.info, problem="multiclass")
             labels = self.splits["train"].labels
             self.train_indices = stratified_subset(labels, fraction=self.train_fraction, seed=self.seed)
         if self.mean is None or self.std is None:
@@ -131,7 +151,12 @@ class ImageDataModule(L.LightningDataModule):
             _, inverse, counts = np.unique(groups, return_inverse=True, return_counts=True)
             weights = 1 / counts[inverse]
         sampler = TrainBatches(
-            self.train_indices, batch_size=self.batch_size, seed=self.seed, weights=weights, **self._processes()
+            self.train_indices,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            weights=weights,
+            drop_last=self.drop_last,
+            **self._processes(),
         )
         return self._loader("train", sampler, kind=TrainLoader)
 
@@ -155,17 +180,31 @@ class ImageDataModule(L.LightningDataModule):
     def prepare(self, batch: dict[str, Tensor], *, training: bool = False) -> dict[str, Tensor]:
         """Turns uint8 images into normalised float images, augmented where `training`."""
         images = batch["image"].float() / 255
-        if training and self.augment is not None:
+        if training:
             seed, offset, total = batch["draw"].tolist()
-            images = self.augment(images, symmetry=self.info.symmetry, seed=seed, offset=offset, total=total)
+            if self.augment is not None:
+                images = self.augment(images, symmetry=self.info.symmetry, seed=seed, offset=offset, total=total)
+            if self.normalisation == "official" and self.info.shapes:
+                images = fade(images, seed=seed, offset=offset, total=total)
+        else:
+            images = mirror(images, self._mirrored)
         return {**batch, "image": self.normalise(images)}
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Maps images (B, C, *S) in [0, 1] to zero mean and unit variance over the train split, per channel."""
+        """Maps images (B, C, *S) in [0, 1] to what `normalisation` says."""
         assert self.mean is not None
         assert self.std is not None
         shape = (1, -1) + (1,) * (images.ndim - 2)
         return (images - self.mean.to(images.device).view(shape)) / self.std.to(images.device).view(shape)
+
+    @contextmanager
+    def mirrored(self, axes: tuple[int, ...]) -> Iterator[None]:
+        """Within this context images that are evaluated are mirrored along these spatial axes."""
+        before, self._mirrored = self._mirrored, axes
+        try:
+            yield
+        finally:
+            self._mirrored = before
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps: the statistics, so that a saved model needs no train split."""
@@ -205,15 +244,18 @@ class ImageDataModule(L.LightningDataModule):
         return {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
 
     def _digest(self) -> str:
-        """Tells other data: a hash of all labels, the shapes, and the statistics of the train images."""
-        assert self.mean is not None
-        assert self.std is not None
-        digest = hashlib.sha256(repr((self.image_shape, self.mean.tolist(), self.std.tolist())).encode())
+        """Tells other data: a hash of the shapes, all labels, and images spread over each split."""
+        digest = hashlib.sha256()
         for split in self.splits.values():
+            chosen = np.unique(np.linspace(0, len(split.images) - 1, DIGEST_IMAGES).astype(np.int64))
+            digest.update(repr(split.images.shape).encode())
             digest.update(np.ascontiguousarray(split.labels).tobytes())
+            digest.update(np.ascontiguousarray(split.images.gather(chosen)).tobytes())
         return digest.hexdigest()
 
     def _statistics(self) -> tuple[Tensor, Tensor]:
+        if self.normalisation == "official":
+            return official_statistics(self.info, self.image_shape[0])
         images = self.splits["train"].images
         chosen = np.unique(np.linspace(0, len(images) - 1, min(len(images), STATISTICS_IMAGES)).astype(np.int64))
         total, squares, count = np.zeros(self.image_shape[0]), np.zeros(self.image_shape[0]), 0

@@ -45,7 +45,7 @@ class Batch(tuple[np.ndarray, int, int, int]):
 
 
 class TrainBatches(Sampler[Batch]):
-    """Shuffled batches of equal size; what does not fill the last batch waits for another epoch.
+    """Shuffled batches of equal size; what does not fill the last batch waits for another epoch, if `drop_last`.
 
     `first` is the number of the batch with which the next pass begins, once: an interrupted epoch goes on with it.
 
@@ -55,6 +55,7 @@ class TrainBatches(Sampler[Batch]):
         seed: of the whole run.
         weights: (N,), probabilities for drawing with replacement (balanced classes); without them each sample is
             drawn once an epoch.
+        drop_last: leave a smaller last batch out; only one process can keep it.
         rank: number of this process.
         world_size: number of processes.
     """
@@ -66,6 +67,7 @@ class TrainBatches(Sampler[Batch]):
         batch_size: int,
         seed: int,
         weights: np.ndarray | None = None,
+        drop_last: bool = True,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
@@ -74,7 +76,11 @@ class TrainBatches(Sampler[Batch]):
                 f"data.batch_size={batch_size} is the global batch size: give a positive multiple of the "
                 f"{world_size} processes"
             )
-        self.indices = indices
+        if not drop_last and world_size > 1:
+            raise ValueError(
+                f"data.drop_last=false needs one process, but there are {world_size}: use trainer.devices=1"
+            )
+        self.indices, self.drop_last = indices, drop_last
         self.batch_size = min(batch_size, max(len(indices) // world_size, 1) * world_size)
         self.seed, self.weights, self.rank, self.world_size = seed, weights, rank, world_size
         self.epoch, self.first = 0, 0
@@ -84,7 +90,8 @@ class TrainBatches(Sampler[Batch]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self.indices) // self.batch_size
+        whole, rest = divmod(len(self.indices), self.batch_size)
+        return whole + (rest > 0 and not self.drop_last)
 
     def __iter__(self) -> Iterator[Batch]:
         generator = np.random.default_rng(draw_seed(self.seed, self.epoch))
@@ -97,7 +104,8 @@ class TrainBatches(Sampler[Batch]):
         for number in range(first, len(self)):
             start = number * self.batch_size + self.rank * share
             seed = draw_seed(self.seed, self.epoch, number)
-            yield Batch((order[start : start + share], seed, self.rank * share, self.batch_size))
+            chosen = order[start : start + share]
+            yield Batch((chosen, seed, self.rank * share, self.batch_size if self.drop_last else len(chosen)))
 
 
 class EvalBatches(Sampler[Batch]):

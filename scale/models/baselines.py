@@ -48,7 +48,10 @@ def convolution(
     if spatial_dims == 2:
         return nn.Conv2d(in_channels, out_channels, kernel, stride=stride, padding=padding, bias=False)
     if kind == "3d":
-        return nn.Conv3d(in_channels, out_channels, kernel, stride=stride, padding=padding, bias=False)
+        dense = nn.Conv3d(in_channels, out_channels, kernel, stride=stride, padding=padding, bias=False)
+        with torch.no_grad():  # the official code starts from a 2D kernel, spread evenly over the depth
+            dense.weight.copy_(nn.Conv2d(in_channels, out_channels, kernel).weight.unsqueeze(2) / kernel)
+        return dense
     return FlatConv3d(in_channels, out_channels, kernel, stride=stride, padding=padding, acs=kind == "acs")
 
 

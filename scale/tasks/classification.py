@@ -110,10 +110,13 @@ class ClassificationTask(L.LightningModule):
                 "hardware=default instead of mixed precision, or trainer.detect_anomaly=true to find the operation"
             )
         self._loss_sum, self._losses = self._loss_sum + value, self._losses + 1
+        return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Logs the epoch's mean loss behind its last batch."""
         if self.trainer.is_last_batch:
             mean = self._mean_of_processes(self._loss_sum) / self._losses
             self.log("train/loss", mean, on_step=False, on_epoch=True, batch_size=1)
-        return loss
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Collects logits and labels."""

@@ -4,8 +4,8 @@ import torch
 
 from scale.attribution import measuring, quality
 from scale.attribution.measuring import Explainer, Subjects
-from scale.config import Attribution, Quality
 from scale.models.scale_net import ScaleNet
+from scale.schemas import Attribution, Quality
 from scale.tasks.problem import Problem
 
 SMALL = {"planar_widths": (4, 6, 8), "volumetric_widths": (4, 6, 8), "dim": 8, "heads": 2, "slabs": 2, "scales": 4}

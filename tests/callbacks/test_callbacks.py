@@ -67,7 +67,14 @@ def test_best_epoch_and_last_epoch_are_kept(tmp_path, scores, best):
     assert states["best"]["epoch"] == best
     assert states["last"]["epoch"] == len(scores) - 1
     assert states["best"]["state_dict"]["weight"].mean() == 3 * (best + 1)
-    assert sorted(p.name for p in folder.iterdir()) == ["best.ckpt", "last.ckpt"]
+    previous = ["previous.ckpt"] if len(scores) > 1 else []
+    assert sorted(p.name for p in folder.iterdir()) == ["best.ckpt", "last.ckpt", *previous]
+
+
+def test_the_first_of_equals_is_kept_where_asked_for(tmp_path):
+    scores = [(0.5, 0.1), (0.9, 0.9), (0.9, 0.5)]
+    fit(tmp_path, scores, [BestAndLast(first_of_equals=True)])
+    assert torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)["epoch"] == 1
 
 
 def test_a_failed_write_leaves_the_checkpoint_before(tmp_path, monkeypatch):

@@ -36,6 +36,17 @@ def test_processes_share_the_batches_of_one(world_size):
         assert {share[number][3] for share in shares} == {16}
 
 
+def test_the_last_batch_can_be_kept():
+    kept = list(TrainBatches(np.arange(50), batch_size=8, seed=0, drop_last=False))
+    assert [len(batch[0]) for batch in kept] == [8] * 6 + [2]
+    assert sorted(i for batch in kept for i in batch[0].tolist()) == list(range(50))
+    assert [batch[3] for batch in kept] == [8] * 6 + [2]
+    assert len(TrainBatches(np.arange(48), batch_size=8, seed=0, drop_last=False)) == 6
+    assert drawn(TrainBatches(np.arange(50), batch_size=8, seed=0)) == [batch[0].tolist() for batch in kept[:6]]
+    with pytest.raises(ValueError, match="drop_last=false needs one process"):
+        TrainBatches(np.arange(50), batch_size=8, seed=0, drop_last=False, world_size=2)
+
+
 def test_fewer_samples_than_a_batch_still_train():
     assert [len(batch) for batch in drawn(TrainBatches(np.arange(5), batch_size=32, seed=0))] == [5]
 

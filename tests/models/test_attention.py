@@ -112,9 +112,9 @@ def test_a_loud_stream_changes_neither_gate_nor_features(mode):
     fusion, (planar, volumetric, _) = Fusion(8, mode=mode, heads=2, layers=1), tokens()
     features, _, gate = fusion(planar, volumetric, codes=None)
     louder, _, same = fusion(100 * planar, volumetric, codes=None)
-    torch.testing.assert_close(louder, features, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(louder, features, atol=1e-2, rtol=1e-2)
     if mode == "gate":
-        torch.testing.assert_close(same, gate, atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(same, gate, atol=1e-2, rtol=1e-2)
 
 
 def test_gate_mixes_the_calibrated_streams():
@@ -124,9 +124,10 @@ def test_gate_mixes_the_calibrated_streams():
     torch.testing.assert_close(gate.sum(dim=1), torch.ones(3))
     first = fusion.calibrate_planar(pool(planar))
     second = fusion.calibrate_volumetric(pool(volumetric))
-    torch.testing.assert_close(features, gate[:, :1] * first + gate[:, 1:] * second)
+    torch.testing.assert_close(features, torch.cat([2 * gate[:, :1] * first, 2 * gate[:, 1:] * second], dim=1))
     nn.init.constant_(fusion.gate.bias[:1], 50.0)
-    torch.testing.assert_close(fusion(planar, volumetric, codes=None)[0], first)
+    one_sided = torch.cat([2 * first, torch.zeros_like(second)], dim=1)
+    torch.testing.assert_close(fusion(planar, volumetric, codes=None)[0], one_sided)
 
 
 def test_concat_keeps_both_and_has_no_gate():

@@ -12,9 +12,9 @@ from scale.models.sync import SyncBatchNorm, separate, synchronise
 
 
 def network(dims):
+    torch.manual_seed(0)
     kinds = {1: (nn.Linear(3, 4), nn.BatchNorm1d(4)), 2: (nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, affine=False))}
     kinds[3] = (nn.Conv3d(3, 4, 3), nn.BatchNorm3d(4, momentum=0.3))
-    torch.manual_seed(0)
     return nn.Sequential(*kinds[dims], nn.ReLU(), nn.Flatten(), Dropout(0.3), DropPath(0.3))
 
 
@@ -27,7 +27,7 @@ def step(net, x):
     torch.manual_seed(2)
     net.train()
     y = net(x)
-    (y.square() * torch.arange(1, y[0].numel() + 1)).sum().backward()
+    (y.square() * torch.arange(1, y[0].numel() + 1)).mean().backward()
     return y
 
 
@@ -53,7 +53,7 @@ def test_two_processes_equal_one(dims, tmp_path):
     for outputs, gradients, buffers in found:
         assert len(outputs) == 3
         for one, other in zip(gradients, net.parameters(), strict=True):
-            torch.testing.assert_close(one, other.grad, atol=1e-4, rtol=1e-5)
+            torch.testing.assert_close(one / 2, other.grad, atol=1e-4, rtol=1e-4)  # each has the mean over its half
         for one, other in zip(buffers, net.buffers(), strict=True):
             torch.testing.assert_close(one, other)
 
@@ -71,6 +71,6 @@ def test_dropout_has_its_rate_and_keeps_the_mean():
     layer, x = Dropout(0.25), torch.ones(200, 100)
     torch.manual_seed(0)
     y = layer(x)
-    assert set(y.unique().tolist()) == {0.0, pytest.approx(4 / 3)}
+    assert y.unique().tolist() == pytest.approx([0, 4 / 3])
     assert float(y.mean()) == pytest.approx(1, abs=0.02)
     assert layer.eval()(x) is x

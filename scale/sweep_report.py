@@ -1,0 +1,176 @@
+"""The tables of a sweep: `sweep.csv` and `sweep.md` (mean, SD and n over seeds) and `jobs.csv` (a row per job)."""
+
+import csv
+import io
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scale import jobs, sweep, sweep_plan
+from scale.data import catalog
+from scale.data.files import replacing
+from scale.evaluation import published
+from scale.runs import METRICS
+
+CSV, MARKDOWN, JOBS = "sweep.csv", "sweep.md", "jobs.csv"
+SHOWN = ("data", "model", "data.size", "seed")  # keys that have columns of their own
+FIGURES = {"auc": "test", "acc": "test", "val_auc": "val"}
+PEERS = ("published_auc", "published_auc_method", "published_acc", "published_acc_method")
+
+
+def write(root: str | Path) -> bool:
+    """Writes the tables of a sweep that has ended, in whatever way, or that is running; prints the one over seeds.
+
+    Args:
+        root: the sweep's folder.
+
+    Returns:
+        Whether every job is done.
+
+    Raises:
+        FileNotFoundError: the folder holds no sweep.
+    """
+    root = Path(root)
+    rows, groups = collect(root)
+    varied = _varied(rows)
+    columns = ["flag", "size", "model", *varied, "n", "planned", "seeds"]
+    columns += [f"{name}_{kind}" for name in FIGURES for kind in ("mean", "sd")]
+    _write_csv(root / CSV, groups, [*columns, *PEERS])
+    figures = ["flag", "size", "model", "seed", "epochs", "best_epoch", *FIGURES, "fit_seconds"]
+    _write_csv(root / JOBS, rows, ["number", "status", *figures, "attempts", "folder", "reason", "overrides"])
+    text = markdown(rows, groups)
+    with replacing(root / MARKDOWN) as file:
+        file.write(f"# {root.name}\n\n{text}\n".encode())
+    print(f"{text}\n\nsweep folder: {root}\ntables: {root / MARKDOWN}, {root / CSV}, {root / JOBS}", flush=True)
+    return all(row["status"] == "done" for row in rows)
+
+
+def collect(root: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """What became of every job, and a row for each setting of everything but the seed.
+
+    Raises:
+        FileNotFoundError: the folder holds no sweep.
+    """
+    plan = sweep.read(root / sweep.PLAN)
+    if not plan:
+        raise FileNotFoundError(f"{root} holds no sweep: there is no {sweep.PLAN} in it")
+    folders = {sweep.read(path)["number"]: path.parent for path in root.glob(f"**/{sweep.JOB}")}
+    rows = [_row(number, overrides, folders.get(number)) for number, overrides in enumerate(plan["jobs"])]
+    varied = _varied(rows)
+    members: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        setting = tuple(row["settings"].get(key, "") for key in ("data", "model", "data.size", *varied))
+        members.setdefault(setting, []).append(row)
+    return rows, [_group(found, varied) for found in members.values()]
+
+
+def markdown(rows: Sequence[Mapping[str, Any]], groups: Sequence[Mapping[str, Any]]) -> str:
+    """The table over seeds, and all that is missing in it."""
+    varied = _varied(rows)
+    head = ["data set", "size", "model", *varied, "n", "AUC", "ACC", "val AUC"]
+    lines = [_line([*head, "best published AUC", "best published ACC"]), _line(["---"] * (len(head) + 2))]
+    for group in groups:
+        title = catalog.get(group["flag"]).title if group["flag"] in catalog.FLAGS else group["flag"]
+        count = str(group["n"]) if group["n"] == group["planned"] else f"{group['n']} of {group['planned']}"
+        peers = [
+            f"{group[f'published_{name}']:.3f} ({group[f'published_{name}_method']})"
+            if group[f"published_{name}"]
+            else ""
+            for name in ("auc", "acc")
+        ]
+        cells = [title, group["size"], group["model"], *(group[key] for key in varied), count]
+        lines.append(_line(map(str, [*cells, *(_spread(group, name) for name in FIGURES), *peers])))
+    states = {row["status"]: 0 for row in rows}
+    for row in rows:
+        states[row["status"]] += 1
+    notes = [
+        f"{len(rows)} job{'s' * (len(rows) != 1)}: "
+        + ", ".join(f"{count} {status}" for status, count in states.items())
+        + "."
+    ]
+    notes.append("Mean ± standard deviation over n seeds, each run's epoch chosen by val AUC.")
+    if any(row["fast_dev_run"] for row in rows):
+        notes.append("Among them are fast_dev_runs, which are no results.")
+    text = "\n".join(lines) + "\n\n" + " ".join(notes)
+    left = [f"- job {row['number']} {row['status']}: `{row['overrides']}`" + _why(row) for row in rows]
+    left = [line for line, row in zip(left, rows, strict=True) if row["status"] != "done"]
+    return text + ("\n\nNot done:\n\n" + "\n".join(left) if left else "")
+
+
+def _row(number: int, overrides: Sequence[str], folder: Path | None) -> dict[str, Any]:
+    settings = sweep_plan.settings_of(overrides)
+    row: dict[str, Any] = {"number": number, "overrides": " ".join(f"{k}={v}" for k, v in settings.items())}
+    row |= {"settings": settings, "status": "missing", "reason": "", "folder": "", "attempts": 0, "fast_dev_run": False}
+    if folder is None:
+        return row
+    record = sweep.read(folder / sweep.JOB)
+    status = record["status"]
+    row |= {"reason": record["reason"], "folder": str(folder), "attempts": len(record["attempts"])}
+    if jobs.state(folder) != "done":
+        if status == "running" and not jobs.is_locked(folder / jobs.LOCK):
+            return {**row, "status": "interrupted", "reason": "ended together with the sweep"}
+        return {**row, "status": status}
+    found = sweep.read(folder / METRICS)
+    return {
+        **row,
+        **{key: found[key] for key in ("flag", "size", "seed", "epochs", "best_epoch", "fast_dev_run")},
+        **{name: (found.get(split) or {}).get(name.removeprefix("val_")) for name, split in FIGURES.items()},
+        "model": found["model"]["name"],
+        "fit_seconds": found["seconds"]["fit"],
+        "status": "done",
+        "reason": "",
+    }
+
+
+def _varied(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What differs between the jobs beside data set, size, model and seed."""
+    return [key for key in sweep_plan.varied([row["settings"] for row in rows]) if key not in SHOWN]
+
+
+def _group(members: Sequence[Mapping[str, Any]], varied: Sequence[str]) -> dict[str, Any]:
+    """Mean, SD and n of the jobs that differ in their seed only."""
+    done = [row for row in members if row["status"] == "done"]
+    settings = members[0]["settings"]
+    first = done[0] if done else {"flag": settings.get("data"), "size": settings.get("data.size")}
+    group = {
+        "flag": first["flag"] or "",
+        "size": first["size"] or "",
+        "model": first.get("model", settings.get("model", "")),
+        **{key: settings.get(key, "") for key in varied},
+        "n": len(done),
+        "planned": len(members),
+        "seeds": " ".join(str(row["seed"]) for row in done),
+    }
+    for name in FIGURES:
+        values = [row[name] for row in done if row[name] is not None]
+        group[f"{name}_mean"] = statistics.fmean(values) if values else None
+        group[f"{name}_sd"] = statistics.stdev(values) if len(values) > 1 else None
+    best = published.best(group["flag"])
+    peers = (best[0].auc, best[0].method, best[1].acc, best[1].method) if best else ("", "", "", "")
+    return group | dict(zip(PEERS, peers, strict=True))
+
+
+def _spread(group: Mapping[str, Any], name: str) -> str:
+    mean, spread = group[f"{name}_mean"], group[f"{name}_sd"]
+    if mean is None:
+        return ""
+    return f"{mean:.3f}" + (f" ± {spread:.3f}" if spread is not None else "")
+
+
+def _why(row: Mapping[str, Any]) -> str:
+    where = f" ({row['folder']})" if row["folder"] else ""
+    return f": {row['reason']}{where}" if row["reason"] else where
+
+
+def _line(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    text = io.StringIO()
+    table = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    with replacing(path) as file:
+        file.write(text.getvalue().encode())
