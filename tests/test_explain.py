@@ -5,6 +5,8 @@ import json
 import logging
 import re
 import shutil
+import subprocess
+import sys
 
 import nibabel
 import numpy as np
@@ -212,6 +214,26 @@ def test_another_data_set_cannot_be_compared(runs):
 def test_a_wrong_configuration_is_one_line(override, message):
     with pytest.raises(ConfigError, match=message):
         scale.compose([override], name="explain")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "text"),
+    [(["--help"], 0, "guided_gradcam"), (["run=x", "attribution.methods=[salency]"], 2, "did you mean 'saliency'")],
+)
+def test_the_command_line_answers_without_torch(arguments, status, text, tmp_path):
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = ['x', 'explain', *{arguments!r}]\n"
+        "try:\n"
+        "    runpy.run_module('scale', run_name='__main__')\n"
+        "finally:\n"
+        "    print('TORCH' if 'torch' in sys.modules else 'LIGHT')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == status, done.stderr
+    assert text in done.stdout + done.stderr
+    assert "LIGHT" in done.stdout
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("option", ["default", "fast", "full"])

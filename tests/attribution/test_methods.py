@@ -195,7 +195,7 @@ def test_a_network_of_half_precision_or_inference_tensors_is_explained_too():
 
 
 def test_hooks_of_others_neither_run_nor_hinder():
-    net, x, calls = small((12, 12)), images(1, 1, 12, 12), []
+    net, x, calls = small((12, 12)).eval(), images(1, 1, 12, 12), []
     expected = explain(net, x, "guided_backprop")
     lock = threading.Lock()  # cannot be copied
     net.head[1].register_forward_hook(partial(lambda lock, *_: calls.append(lock), lock))
