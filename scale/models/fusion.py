@@ -19,17 +19,17 @@ def pool(tokens: Tensor) -> Tensor:
 class Calibration(nn.Module):
     """Makes the streams comparable before they are weighed against each other.
 
-    Each feature is standardised over the samples, so that a stream cannot win by being loud, and the stream is
-    multiplied by a learned positive temperature, so that one that is worth more can speak louder for all samples.
+    A stream's vector is standardised, so that a stream cannot win by being loud, and multiplied by a learned positive
+    temperature, so that a stream that is worth more can speak louder for all samples.
     """
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.standardise = nn.BatchNorm1d(dim, affine=False)
+        self.standardise = nn.LayerNorm(dim, elementwise_affine=False)
         self.log_temperature = nn.Parameter(torch.zeros(()))
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: (B, dim); returns (B, dim), each feature with mean 0 and standard deviation exp(log_temperature)."""
+        """x: (B, dim); returns (B, dim) with mean 0 and standard deviation exp(log_temperature) in each row."""
         return self.standardise(x) * self.log_temperature.exp()
 
 
@@ -39,7 +39,7 @@ class Fusion(nn.Module):
     Args:
         dim: width of the tokens of both streams.
         mode: `attention`: the streams read each other, then a gate weighs them; `gate`: the gate alone; `concat`:
-            neither, both vectors side by side.
+            both vectors side by side.
         heads: heads of the attention.
         layers: rounds of mutual reading.
         drop_path: rate at which a sample skips a branch.
@@ -47,7 +47,7 @@ class Fusion(nn.Module):
 
     def __init__(self, dim: int, *, mode: str, heads: int, layers: int, drop_path: float = 0.0) -> None:
         super().__init__()
-        self.num_features = 4 * dim
+        self.num_features = 4 * dim if mode == "concat" else 2 * dim
         count = layers if mode == "attention" else 0
         self.planar_reads, self.volumetric_reads = (
             nn.ModuleList(CrossAttention(dim, heads=heads, drop_path=drop_path) for _ in range(count)) for _ in range(2)
@@ -89,5 +89,4 @@ class Fusion(nn.Module):
         if self.gate is None:
             return both, attention, None
         gate = self.gate(both).softmax(dim=1)
-        # side by side, so that a feature of one stream need not mean what it means in the other
-        return torch.cat([2 * gate[:, :1] * first, 2 * gate[:, 1:] * second], dim=1), attention, gate
+        return gate[:, :1] * first + gate[:, 1:] * second, attention, gate

@@ -89,9 +89,9 @@ def test_order_of_read_tokens_does_not_matter_but_their_positions_do():
 def test_calibration_takes_the_loudness_out_and_puts_the_temperature_in():
     layer, x = Calibration(6), torch.randn(4, 6)
     y = layer(x)
-    torch.testing.assert_close(layer(30 * x + 5), y, atol=1e-3, rtol=0)
-    torch.testing.assert_close(y.mean(dim=0), torch.zeros(6), atol=1e-6, rtol=0)
-    torch.testing.assert_close(y.std(dim=0, unbiased=False), torch.ones(6), atol=1e-3, rtol=0)
+    torch.testing.assert_close(layer(30 * x + 5), y, atol=1e-4, rtol=0)
+    torch.testing.assert_close(y.mean(dim=1), torch.zeros(4), atol=1e-6, rtol=0)
+    torch.testing.assert_close(y.std(dim=1, unbiased=False), torch.ones(4), atol=1e-3, rtol=0)
     nn.init.constant_(layer.log_temperature, 1.0)
     torch.testing.assert_close(layer(x), y * torch.e)
 
@@ -112,9 +112,9 @@ def test_a_loud_stream_changes_neither_gate_nor_features(mode):
     fusion, (planar, volumetric, _) = Fusion(8, mode=mode, heads=2, layers=1), tokens()
     features, _, gate = fusion(planar, volumetric, codes=None)
     louder, _, same = fusion(100 * planar, volumetric, codes=None)
-    torch.testing.assert_close(louder, features, atol=1e-2, rtol=1e-2)
+    torch.testing.assert_close(louder, features, atol=1e-3, rtol=1e-3)
     if mode == "gate":
-        torch.testing.assert_close(same, gate, atol=1e-2, rtol=1e-2)
+        torch.testing.assert_close(same, gate, atol=1e-3, rtol=1e-3)
 
 
 def test_gate_mixes_the_calibrated_streams():
@@ -124,10 +124,9 @@ def test_gate_mixes_the_calibrated_streams():
     torch.testing.assert_close(gate.sum(dim=1), torch.ones(3))
     first = fusion.calibrate_planar(pool(planar))
     second = fusion.calibrate_volumetric(pool(volumetric))
-    torch.testing.assert_close(features, torch.cat([2 * gate[:, :1] * first, 2 * gate[:, 1:] * second], dim=1))
+    torch.testing.assert_close(features, gate[:, :1] * first + gate[:, 1:] * second)
     nn.init.constant_(fusion.gate.bias[:1], 50.0)
-    one_sided = torch.cat([2 * first, torch.zeros_like(second)], dim=1)
-    torch.testing.assert_close(fusion(planar, volumetric, codes=None)[0], one_sided)
+    torch.testing.assert_close(fusion(planar, volumetric, codes=None)[0], first)
 
 
 def test_concat_keeps_both_and_has_no_gate():

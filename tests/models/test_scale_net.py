@@ -150,6 +150,10 @@ def test_samples_do_not_see_each_other_in_eval():
     torch.testing.assert_close(net(x)[1:2], net(x[1:2]), atol=1e-5, rtol=1e-4)
 
 
+def test_a_batch_of_one_trains():
+    small().train()(torch.randn(1, 1, 28, 28, 28)).sum().backward()
+
+
 def test_detail_finer_than_28_pixels_is_seen():
     """A checkerboard vanishes in block means; the ranges of blocks keep it."""
     net = small(spatial_dims=2).eval()
