@@ -96,9 +96,10 @@ def test_a_resumed_run_equals_an_uninterrupted_one(step, whole, arguments, tmp_p
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(whole, arguments, tmp_path, monkeypatch, capsys):
+    before = signal.getsignal(signal.SIGINT)
     _interrupt(monkeypatch, arguments, tmp_path / "run", step=4, number=signal.SIGINT)
     assert f"resume={tmp_path / 'run'}" in capsys.readouterr().out
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
     _go_on(arguments, tmp_path / "run")
     _same(whole, tmp_path / "run")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import lightning as L
 from torch import Tensor
-from torch.distributed import TCPStore
+from torch.distributed import DistNetworkError, TCPStore
 from torch.utils.hooks import RemovableHandle
 
 log = logging.getLogger("scale")
@@ -92,7 +92,10 @@ class RankWatch(L.Callback):
         rank, pause = trainer.global_rank, min(1.0, self.seconds / 4)
         while not self._ended.wait(pause):
             step, phase = self._place
-            self._store.set(f"rank{rank}", f"{step} {phase} {self._layers} {socket.gethostname()} {os.getpid()}")
+            try:
+                self._store.set(f"rank{rank}", f"{step} {phase} {self._layers} {socket.gethostname()} {os.getpid()}")
+            except DistNetworkError:  # the first process, which keeps the store, has ended
+                return
             if trainer.is_global_zero and time.monotonic() - self._moved > self.seconds:
                 self._end(trainer)
 
