@@ -307,7 +307,7 @@ SWITCHES = [
 ]
 
 
-@pytest.mark.parametrize(("change", "missing"), SWITCHES, ids=str)
+@pytest.mark.parametrize(("change", "missing"), SWITCHES, ids=lambda value: str(sorted(value)))
 def test_what_does_not_fit_a_network_is_known_before_anything_runs(change, missing, monkeypatch):
     net, x = small((12, 12, 12), **change), images(1, 1, 12, 12, 12)
     names = applicable(net)
