@@ -119,13 +119,17 @@ class LogExplanations(L.Callback):
             maps[name] = found.sum(dim=1).cpu().numpy()
         drawn = {}
         for number, row in enumerate(rows if maps else ()):
+            mask = None if split.masks is None else split.masks.gather(rows[number : number + 1])[0]
+            # the same planes in every epoch
+            point = None if dims == 2 or (mask is not None and mask.any()) else [n // 2 for n in raw[number].shape[:3]]
             names = [module.info.labels[k] for k in (truth[number], guess[number])]
             title = figures.sample_title(names[0], names[1], float(chances[number, guess[number]]))
             drawn[f"explanations/sample_{row}"] = figures.side_by_side(
                 record.picture_of(raw[number], dims=dims),
                 {record.label_of(name): values[number] for name, values in maps.items()},
                 title=f"epoch {epoch}   {title}",
-                mask=None if split.masks is None else split.masks.gather(rows[number : number + 1])[0],
+                mask=mask,
+                point=point,
                 signed={record.label_of(name): METHODS[name].signed for name in maps},
             )
         return drawn

@@ -124,9 +124,7 @@ def test_tokens_are_brought_back_to_what_made_them(shape, stream):
     assert (peak(found) - torch.tensor(place)).abs().max() <= 7 * max(shape) / 28
     middle = mixed.norm(dim=-1)
     found = (grid.planar(middle[None]) if stream == "planar" else grid.volumetric(middle))[0]
-    assert (peak(found) - torch.tensor(place)).abs().max() <= 6 * max(
-        shape
-    ) / 28  # random filters answer up to a cell beside it
+    assert (peak(found) - torch.tensor(place)).abs().max() <= 5 * max(shape) / 28
 
 
 @pytest.mark.parametrize("reader", ["planar", "volumetric"])
