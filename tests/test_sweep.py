@@ -60,7 +60,8 @@ def stub(tmp_path, monkeypatch):
     (tmp_path / "site" / "stub.py").write_text(STUB)
     (tmp_path / "site" / "sitecustomize.py").write_text(
         "import sys\n"
-        "if {'scale.train', '-c', 'submitit.core._submit'} & set(sys.orig_argv) or 'worker' in str(sys.orig_argv):\n"
+        "words = 'scale.train', 'submitit.core._submit', 'loky', 'worker', \"'-c'\"\n"
+        "if any(word in str(sys.orig_argv) for word in words):  # the command, or a worker of a launcher\n"
         "    from scale import jobs\n"
         f"    jobs.COMMAND = (sys.executable, {str(tmp_path / 'site' / 'stub.py')!r})\n"
     )
