@@ -115,7 +115,7 @@ class ClassificationTask(L.LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Logs the epoch's mean loss behind its last batch."""
         if self.trainer.is_last_batch:
-            mean = self._mean_of_processes(self._loss_sum) / self._losses
+            mean = self._mean_loss_sum() / self._losses
             self.log("train/loss", mean, on_step=False, on_epoch=True, batch_size=1)
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
@@ -154,22 +154,23 @@ class ClassificationTask(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps the losses of an epoch that has not ended; all processes call it."""
-        checkpoint["epoch_loss"] = {"sum": self._mean_of_processes(self._loss_sum), "count": self._losses}
+        checkpoint["epoch_loss"] = {"sum": self._mean_loss_sum(), "count": self._losses}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Goes on behind those losses."""
         self._loss_sum, self._losses = checkpoint["epoch_loss"]["sum"], checkpoint["epoch_loss"]["count"]
 
-    def _mean_of_processes(self, value: float) -> float:
-        if self.trainer.world_size == 1:
-            return value
-        total = torch.tensor(value, dtype=torch.float64, device=self.device)
-        torch.distributed.all_reduce(total)
-        return float(total) / self.trainer.world_size
+    def _mean_loss_sum(self) -> float:
+        return float(_mean_of_processes(torch.tensor(self._loss_sum, dtype=torch.float64, device=self.device)))
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        weights = self.class_weights
-        return self.problem.loss(logits, labels, label_smoothing=self.label_smoothing, class_weights=weights)
+        return self.problem.loss(
+            logits,
+            labels,
+            label_smoothing=self.label_smoothing,
+            class_weights=self.class_weights,
+            share_amount=_mean_of_processes,
+        )
 
     def _collect(self, batch: dict[str, Tensor]) -> None:
         logits = self(batch["image"]).float()
@@ -198,3 +199,12 @@ class ClassificationTask(L.LightningModule):
             probabilities=self.problem.probabilities(logits.double()).numpy(),
             labels=joined["labels"][order].numpy(),
         )
+
+
+def _mean_of_processes(value: Tensor) -> Tensor:
+    """The mean of each process' value, which gets no gradient."""
+    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
+        return value
+    mean = value.detach() / torch.distributed.get_world_size()
+    torch.distributed.all_reduce(mean)
+    return mean

@@ -1,6 +1,7 @@
 """What the labels ask: output width, loss, probabilities and score columns, decided in one place."""
 
 import difflib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,6 +66,7 @@ class Problem:
         class_weights: Tensor | None = None,
         partner_labels: Tensor | None = None,
         mix: Tensor | None = None,
+        share_amount: Callable[[Tensor], Tensor] = lambda amount: amount,
     ) -> Tensor:
         """Mean loss of a batch, in float32 or better whatever autocast says.
 
@@ -80,6 +82,8 @@ class Problem:
             class_weights: (num_classes,) as `class_weights` gives them.
             partner_labels: (B, L), labels of the sample mixed into each one (MixUp, CutMix); needs `mix`.
             mix: (B,) in [0, 1], share of the sample's own labels; the loss is the convex combination of both.
+            share_amount: gives the mean over all processes of each one's sum of weights, so that the mean of their
+                losses is the loss of the global batch.
 
         Returns:
             Scalar tensor.
@@ -97,7 +101,7 @@ class Problem:
                 other_total, other_amount = self._terms(logits, partner_labels, label_smoothing, weights)
                 total = share * total + (1 - share) * other_total
                 amount = share * amount + (1 - share) * other_amount
-            return total.sum() / amount.sum()
+            return total.sum() / share_amount(amount.sum())
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Probabilities (B, columns), float32 or better, of logits (B, outputs)."""

@@ -2,6 +2,7 @@ import functools
 
 import pytest
 import torch
+import torch.multiprocessing as mp
 from torch import nn
 
 from scale.tasks import schedules
@@ -86,3 +87,33 @@ def test_a_task_that_only_predicts_says_so():
 def test_impossible_values(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         task(**wrong)
+
+
+SHARED = [(BINARY, [1.0, 9.0]), (Problem("ordinal", 4), None)]  # whose losses are weighted means
+
+
+def half_of_a_gradient(rank, folder):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    gradients = [gradient(problem, weights, slice(rank * 4, rank * 4 + 4)) for problem, weights in SHARED]
+    for one in gradients:
+        torch.distributed.all_reduce(one)
+    if rank == 0:
+        torch.save([one / 2 for one in gradients], f"{folder}/gradients.pt")
+    torch.distributed.destroy_process_group()
+
+
+def gradient(problem, weights, rows):
+    labels = torch.tensor([[0], [0], [0], [1], [1], [1], [0], [1]]) * (problem.outputs - 1 or 1)
+    logits = torch.linspace(-1, 1, 8 * problem.outputs).reshape(8, -1).requires_grad_()
+    made = ClassificationTask(
+        nn.Identity(), problem=problem, class_weights=None if weights is None else torch.tensor(weights)
+    )
+    made._loss(logits[rows], labels[rows]).backward()
+    return logits.grad
+
+
+def test_weighted_losses_of_two_processes_are_that_of_one(tmp_path):
+    mp.spawn(half_of_a_gradient, (str(tmp_path),), nprocs=2)
+    found = torch.load(tmp_path / "gradients.pt")
+    for one, (problem, weights) in zip(found, SHARED, strict=True):
+        torch.testing.assert_close(one, gradient(problem, weights, slice(None)))
