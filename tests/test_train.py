@@ -211,6 +211,11 @@ def test_precision_of_float32_products(hardware, precision, tmp_path, phantom_ro
     torch.set_float32_matmul_precision("highest")
 
 
+def test_double_precision_trains(tmp_path, phantom_root):
+    config = scale.compose(_small(phantom_root, "trainer.precision=64-true", "trainer=fast_dev_run"))
+    assert train(config, tmp_path / "run")["precision"] == "64-true"
+
+
 def test_weights_and_budget_reach_the_training(tmp_path, phantom_root):
     config = scale.compose(_small(phantom_root, "budget.samples=96", "budget.max_epochs=9", "budget.min_epochs=1"))
     assert train(config, tmp_path / "run")["epochs"] == 2

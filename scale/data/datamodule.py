@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import lightning as L
 import numpy as np
@@ -16,12 +16,11 @@ from scale.data import catalog, store
 from scale.data.augment import Augment, mirror
 from scale.data.catalog import DataSet
 from scale.data.layout import strata
-from scale.data.normalisation import fade, official_statistics
+from scale.data.normalisation import fade, measured_statistics, official_statistics
 from scale.data.sampling import Batch, EvalBatches, TrainBatches, stratified_subset
 from scale.data.store import Split
 
 DIGEST_IMAGES = 20  # of each split, compared when a run is gone on with
-STATISTICS_IMAGES = 2000  # enough for mean and standard deviation to three digits
 
 
 class BatchDataset(Dataset[dict[str, Tensor]]):
@@ -174,8 +173,11 @@ class ImageDataModule(L.LightningDataModule):
         return self._loader(split, EvalBatches(count, batch_size=self.eval_batch_size, **self._processes()))
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
-        """Called by Lightning once the batch is on the device."""
-        return self.prepare(batch, training=self.trainer is not None and bool(self.trainer.training))
+        """Called by Lightning once the batch is on the device; the images get the precision of the network."""
+        if self.trainer is None:
+            return self.prepare(batch)
+        prepared = self.prepare(batch, training=bool(self.trainer.training))
+        return cast(dict[str, Tensor], self.trainer.precision_plugin.convert_input(prepared))
 
     def prepare(self, batch: dict[str, Tensor], *, training: bool = False) -> dict[str, Tensor]:
         """Turns uint8 images into normalised float images, augmented where `training`."""
@@ -256,15 +258,7 @@ class ImageDataModule(L.LightningDataModule):
     def _statistics(self) -> tuple[Tensor, Tensor]:
         if self.normalisation == "official":
             return official_statistics(self.info, self.image_shape[0])
-        images = self.splits["train"].images
-        chosen = np.unique(np.linspace(0, len(images) - 1, min(len(images), STATISTICS_IMAGES)).astype(np.int64))
-        total, squares, count = np.zeros(self.image_shape[0]), np.zeros(self.image_shape[0]), 0
-        for part in np.array_split(chosen, max(len(chosen) // 64, 1)):
-            values = images.gather(part).reshape(-1, self.image_shape[0]) / 255
-            total, squares, count = total + values.sum(0), squares + (values**2).sum(0), count + len(values)
-        mean = total / count
-        std = np.sqrt(np.maximum(squares / count - mean**2, 0))
-        return torch.from_numpy(mean).float(), torch.from_numpy(np.maximum(std, 1e-3)).float()
+        return measured_statistics(self.splits["train"].images, self.image_shape[0])
 
 
 class MedMNISTDataModule(ImageDataModule):

@@ -185,7 +185,8 @@ class FourierPosition(nn.Module):
         """positions: (N, 3) in [-1, 1]; returns (N, dim)."""
         frequencies = math.pi / 2 * 2.0 ** torch.arange(self.octaves, device=positions.device, dtype=torch.float32)
         angles = (positions[:, :, None] * frequencies).flatten(1)  # (N, 3 * octaves)
-        return cast(Tensor, self.project(torch.cat([angles.sin(), angles.cos()], dim=1)))
+        code = torch.cat([angles.sin(), angles.cos()], dim=1).to(self.project.weight.dtype)
+        return cast(Tensor, self.project(code))
 
 
 def parameters(model: nn.Module) -> int:
