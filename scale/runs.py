@@ -182,6 +182,7 @@ def load_run(folder: str | Path, *, checkpoint: str = "best", data: Mapping[str,
 
     Raises:
         FileNotFoundError: the folder is no run, or the run is not finished.
+        ValueError: its network is not that of the present code.
     """
     import torch
 
@@ -203,7 +204,13 @@ def load_run(folder: str | Path, *, checkpoint: str = "best", data: Mapping[str,
     datamodule.load_state_dict(state[type(datamodule).__qualname__])
     problem = Problem(metrics["problem"], metrics["num_classes"])
     task = build_task(config, problem, image_shape=metrics["image_shape"])
-    task.load_state_dict(state["state_dict"])
+    try:
+        task.load_state_dict(state["state_dict"])
+    except RuntimeError as error:
+        commit = json.loads((folder / ENVIRONMENT).read_text()).get("commit")
+        raise ValueError(
+            f"{folder}: its weights do not fit the network of the present code; use the code of its commit, {commit}"
+        ) from error
     return Run(folder, config, metrics, read_predictions(folder), task.eval(), datamodule)
 
 

@@ -106,6 +106,18 @@ def test_evaluation_notices_other_weights(finished, tmp_path):
     assert evaluate_run(tmp_path / "copy")["difference"] > 1e-3
 
 
+def test_weights_of_another_version_of_the_network(finished, tmp_path):
+    import shutil
+
+    shutil.copytree(finished[0], tmp_path / "copy")
+    path = tmp_path / "copy" / "checkpoints" / "best.ckpt"
+    state = torch.load(path, weights_only=True)
+    state["state_dict"]["net.older.weight"] = torch.zeros(1)
+    torch.save(state, path)
+    with pytest.raises(ValueError, match="do not fit the network of the present code; use the code of its commit"):
+        scale.load_run(tmp_path / "copy")
+
+
 def test_one_seed_gives_one_result_and_another_seed_another(finished, tmp_path, phantom_root):
     same = train(scale.compose(_small(phantom_root)), tmp_path / "same")
     other = train(scale.compose(_small(phantom_root, "seed=1")), tmp_path / "other")
