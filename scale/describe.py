@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import nn
 
+    from scale.data.catalog import DataSet
+    from scale.tasks.problem import Problem
+
 INK, PALE = "#1b1b1b", "#f4f4f4"
 COLOURS = {"planar": "#0072b2", "volumetric": "#d55e00", "fusion": "#009e73"}  # Okabe and Ito's colour-blind-safe set
 
@@ -162,29 +165,43 @@ def main() -> None:
     _describe(configuration.compose(overrides), Path(output[-1]) if output else None)
 
 
-def _describe(config: Any, output: Path | None) -> None:
-    from scale.data import catalog
+def announced(config: Any) -> "tuple[DataSet, tuple[int, ...], Problem]":
+    """Description, image shape (C, *S) and problem of a configuration's data set, which need not be there.
+
+    Raises:
+        ValueError: a file of one's own must be opened to be known.
+    """
+    from scale.assembly import build_datamodule
+    from scale.data.datamodule import MedMNISTDataModule
+    from scale.data.own import PhantomDataModule
     from scale.tasks.problem import Problem
 
-    settings = configuration.plain(config.data)
-    if "flag" in settings:
-        info = catalog.get(settings["flag"])
-        title, channels, dims, size = info.title, info.channels, info.spatial_dims, settings["size"]
-        problem = Problem(info.problem, len(info.labels))
-    elif "phantom_seed" in settings:
-        title, channels, dims, size = "phantom", settings["channels"], settings["spatial_dims"], settings["size"]
-        problem = Problem(settings["problem"], settings["num_classes"])
-    else:
-        print("scale: describe knows the catalog's data sets and phantoms: give data=<one of them>", file=sys.stderr)
+    module = build_datamodule(config)
+    if not isinstance(module, MedMNISTDataModule | PhantomDataModule):
+        raise ValueError(
+            "only the catalog's data sets and phantoms are known before they are opened: give data=<one of them>"
+        )
+    info = module.described()
+    shape = (info.channels, *(config.data.size,) * info.spatial_dims)
+    return info, shape, Problem(info.problem, len(info.labels))
+
+
+def _describe(config: Any, output: Path | None) -> None:
+    try:
+        info, shape, problem = announced(config)
+    except ValueError as error:
+        print(f"scale: {error}", file=sys.stderr)
         sys.exit(2)
-    net = configuration.instantiate(config.model, spatial_dims=dims, in_channels=channels, outputs=problem.outputs)
+    net = configuration.instantiate(
+        config.model, spatial_dims=len(shape) - 1, in_channels=shape[0], outputs=problem.outputs
+    )
     if not hasattr(net, "forward_intermediates") or not hasattr(net, "streams"):
         print(f"scale: {type(net).__name__} has no streams: describe draws the SCALE networks", file=sys.stderr)
         sys.exit(2)
-    flow = trace(net, (channels, *(size,) * dims))
+    flow = trace(net, shape)
     print(text(flow))
     if output is not None:
-        draw(flow, title=f"{type(net).__name__} on {title}").savefig(output, dpi=150)
+        draw(flow, title=f"{type(net).__name__} on {info.title}").savefig(output, dpi=150)
         print(f"drawn to {output}")
 
 

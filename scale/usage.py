@@ -66,6 +66,15 @@ usage: python -m scale.describe [data=...] [model=...] [output=FILE.png]
 
 Prints the shapes on a sample's way through a SCALE network, its parameters and multiply-adds, and draws them.
 """
+BENCHMARK = """\
+usage: python -m scale.benchmark [models=[scale,resnet18]] [accelerator=auto|cpu|gpu] [group=option ...] [key=value ...]
+
+Times networks on images of a data set's shape, in turns: samples a second in training (augmentation, losses, backward,
+optimizer) and in evaluation, median and range of five rounds, and the GPU's peak memory. Needs no data.
+
+  python -m scale.benchmark data=vesselmnist3d models=[scale,scale_tiny,resnet18]
+  python -m scale.benchmark data=breastmnist hardware=amp data.batch_size=128 threads=1
+"""
 EXPLAIN = """\
 usage: python -m scale.explain run=DIR [attribution=default|fast|full] [key=value ...]
 

@@ -292,4 +292,8 @@ class MedMNISTDataModule(ImageDataModule):
 
     def open(self) -> tuple[DataSet, dict[str, Split]]:
         """Finds or downloads the file."""
-        return catalog.get(self.flag), store.load(self.flag, size=self.size, **self.source)
+        return self.described(), store.load(self.flag, size=self.size, **self.source)
+
+    def described(self) -> DataSet:
+        """What is known before it is opened."""
+        return catalog.get(self.flag)

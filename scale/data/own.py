@@ -110,8 +110,13 @@ class PhantomDataModule(ImageDataModule):
             with exclusive(path.with_suffix(".lock"), hint=hint):
                 if not path.exists():
                     phantom.write(path, **recipe)
-        info = _describe(
-            flag,
+        return self.described(), store.read(path, problem=recipe["problem"], spatial_dims=recipe["spatial_dims"])
+
+    def described(self) -> DataSet:
+        """What is known before it is opened."""
+        recipe = self.recipe
+        return _describe(
+            f"phantom{recipe['spatial_dims']}d",
             title=f"{recipe['spatial_dims']}D phantom",
             problem=recipe["problem"],
             num_classes=recipe["num_classes"],
@@ -119,7 +124,6 @@ class PhantomDataModule(ImageDataModule):
             shape=(recipe["size"],) * recipe["spatial_dims"],
             symmetry="free",
         )
-        return info, store.read(path, problem=recipe["problem"], spatial_dims=recipe["spatial_dims"])
 
 
 def _describe(

@@ -1,0 +1,35 @@
+import pytest
+
+from scale import benchmark, config
+
+
+def test_speeds_of_two_networks_side_by_side(capsys, monkeypatch):
+    monkeypatch.setattr(benchmark.measure, "__kwdefaults__", {"steps": 1, "rounds": 2})
+    benchmark.main(["data=phantom2d", "models=[scale_tiny,resnet18]", "data.batch_size=4", "accelerator=cpu"])
+    lines = capsys.readouterr().out.splitlines()
+    assert "batch 4, 32-true" in lines[0]
+    assert [line.split("|")[1].strip() for line in lines[4:]] == ["`scale_tiny`", "`resnet18`"]
+    assert "11.17 | 0.457" in lines[5]
+
+
+def test_a_smaller_network_is_faster_and_every_round_counts():
+    names = ("scale_tiny", "resnet50")
+    configs = {n: config.compose([f"model={n}", "data=phantom2d", "data.batch_size=8", "augment=none"]) for n in names}
+    found = benchmark.measure(configs, device="cpu", steps=1, rounds=3)
+    assert all(len(speed.train) == len(speed.evaluate) == 3 for speed in found.values())
+    assert max(found["resnet50"].train) < min(found["scale_tiny"].train)
+    assert found["scale_tiny"].memory == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["models=scale", "trainer.precision=64-true"], "give one of 32-true, bf16-mixed, 16-mixed"),
+        (["models=scale", "data=npz", "data.path=x.npz", "data.problem=binary"], "give data=<one of them>"),
+        (["models=scala"], "did you mean 'scale'"),
+    ],
+)
+def test_what_cannot_be_timed(arguments, said, capsys):
+    with pytest.raises(SystemExit):
+        benchmark.main(arguments)
+    assert said in capsys.readouterr().err
