@@ -38,7 +38,12 @@ def build_datamodule(config: DictConfig) -> ImageDataModule:
 
 
 def build_task(
-    config: DictConfig, problem: Problem, *, image_shape: Sequence[int], class_weights: Tensor | None = None
+    config: DictConfig,
+    problem: Problem,
+    *,
+    image_shape: Sequence[int],
+    class_weights: Tensor | None = None,
+    logit_adjustment: Tensor | None = None,
 ) -> ClassificationTask:
     """The network in its LightningModule.
 
@@ -47,6 +52,7 @@ def build_task(
         problem: what the labels ask.
         image_shape: (C, *S).
         class_weights: (K,), weights in the loss.
+        logit_adjustment: (K,), added to the logits in the training loss.
     """
     channels, *size = image_shape
     wrong = wrong_dims(config.get("data_dims"), len(size))
@@ -60,6 +66,7 @@ def build_task(
         optimizer=instantiate(config.optimizer),
         scheduler=instantiate(config.scheduler),
         class_weights=class_weights,
+        logit_adjustment=logit_adjustment,
     )
     return task
 

@@ -29,7 +29,7 @@ PACKAGE = Path(__file__).resolve().parent
 SUPPLIED = {
     "data": frozenset({"augment", "seed"}),
     "model": frozenset({"spatial_dims", "in_channels", "outputs"}),
-    "task": frozenset({"net", "problem", "optimizer", "scheduler", "class_weights"}),
+    "task": frozenset({"net", "problem", "optimizer", "scheduler", "class_weights", "logit_adjustment"}),
     "trainer": frozenset({"callbacks", "logger", "default_root_dir", "plugins"}),
     "logger": frozenset({"save_dir", "id", "resume"}),
 }

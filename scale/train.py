@@ -97,7 +97,13 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[st
     problem = Problem(datamodule.info.problem, len(datamodule.info.labels))
     labels = datamodule.train_labels
     weights = problem.class_weights(labels) if datamodule.balance == "weights" else None
-    task = build_task(config, problem, image_shape=datamodule.image_shape, class_weights=weights)
+    task = build_task(
+        config,
+        problem,
+        image_shape=datamodule.image_shape,
+        class_weights=weights,
+        logit_adjustment=datamodule.logit_adjustment,
+    )
     cost = {"parameters": parameters(task.net), "macs": macs(task.net, datamodule.image_shape)}
     log.info("%s: %s", datamodule.info.title, outcome.describe(datamodule))
     size = f"{cost['parameters']:,} parameters, {cost['macs'] / 1e9:.3f} G multiply-adds"

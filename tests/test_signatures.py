@@ -56,7 +56,7 @@ def test_a_right_node_has_no_problem():
         ({"flag": "x", "size": 2.5}, "takes int"),
         ({"flag": "x", "verify": "no"}, "takes bool"),
         ({"flag": "x", "root": 3}, "takes str | None"),
-        ({"flag": "x", "balance": "weight"}, "takes Literal['none', 'weights', 'sampler']"),
+        ({"flag": "x", "balance": "weight"}, "takes Literal['none', 'weights', 'sampler', 'root']"),
     ],
 )
 def test_each_problem_is_named(settings, message):

@@ -10,57 +10,17 @@ import lightning as L
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from scale.data import catalog, store
 from scale.data.augment import Augment, mirror
 from scale.data.catalog import DataSet
-from scale.data.layout import strata
+from scale.data.loading import BatchDataset, TrainLoader
 from scale.data.normalisation import fade, measured_statistics, official_statistics
-from scale.data.sampling import Batch, EvalBatches, TrainBatches, stratified_subset
+from scale.data.sampling import EvalBatches, TrainBatches, balancing, stratified_subset
 from scale.data.store import Split
 
 DIGEST_IMAGES = 20  # of each split, compared when a run is gone on with
-
-
-class BatchDataset(Dataset[dict[str, Tensor]]):
-    """Gathers a whole batch in one indexing operation."""
-
-    def __init__(self, split: Split, *, spatial_dims: int) -> None:
-        self.split, self.spatial_dims = split, spatial_dims
-
-    def __getitem__(self, batch: Batch) -> dict[str, Tensor]:
-        indices, seed, offset, total = batch
-        images = torch.from_numpy(self.split.images.gather(indices))  # (B, *S[, C])
-        images = images.movedim(-1, 1) if images.ndim == self.spatial_dims + 2 else images.unsqueeze(1)
-        return {
-            "image": images,  # (B, C, *S), uint8
-            "label": torch.from_numpy(self.split.labels[indices]),  # (B, L)
-            "index": torch.from_numpy(np.asarray(indices, dtype=np.int64)),
-            "draw": torch.tensor([seed, offset, total]),
-        }
-
-
-class TrainLoader(DataLoader[dict[str, Tensor]]):
-    """Keeps its place within an epoch, so that Lightning can save and restore it."""
-
-    drawn = 0
-
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:  # type: ignore[override]
-        assert isinstance(self.sampler, TrainBatches)
-        self.drawn = self.sampler.first
-        for batch in super().__iter__():
-            self.drawn += 1
-            yield batch
-
-    def state_dict(self) -> dict[str, int]:
-        """Number of batches that the current epoch has given to the training."""
-        return {"drawn": self.drawn}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Lets the next pass begin behind those batches."""
-        assert isinstance(self.sampler, TrainBatches)
-        self.sampler.first = state["drawn"]
 
 
 class ImageDataModule(L.LightningDataModule):
@@ -74,7 +34,9 @@ class ImageDataModule(L.LightningDataModule):
         eval_batch_size: the same in validation and test.
         num_workers: loading processes; not needed, as a batch is one indexing operation.
         train_fraction: stratified share of the train split to train on, in (0, 1].
-        balance: against unequal classes: `none`, `weights` in the loss, or a balanced `sampler`.
+        balance: against unequal classes: `none`, `weights` in the loss, a balanced `sampler`, or `root`: binary and
+            multi-class samples are drawn so that a class' share is that of the root of its size, which
+            `logit_adjustment` makes up for.
         drop_last: leave out what does not fill the last training batch of an epoch.
         normalisation: `standard`: zero mean and unit variance over the train split, per channel; `official`, as the
             published baselines: images to [-1, 1], volumes stay in [0, 1], and volumes that are mere shapes are
@@ -91,7 +53,7 @@ class ImageDataModule(L.LightningDataModule):
         eval_batch_size: int = 128,
         num_workers: int = 0,
         train_fraction: float = 1.0,
-        balance: Literal["none", "weights", "sampler"] = "none",
+        balance: Literal["none", "weights", "sampler", "root"] = "none",
         drop_last: bool = True,
         normalisation: Literal["standard", "official"] = "standard",
         grades: Literal["ordinal", "classes"] = "ordinal",
@@ -99,8 +61,8 @@ class ImageDataModule(L.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if balance not in ("none", "weights", "sampler"):
-            raise ValueError(f"data.balance={balance!r}: give none, weights or sampler")
+        if balance not in ("none", "weights", "sampler", "root"):
+            raise ValueError(f"data.balance={balance!r}: give none, weights, sampler or root")
         if normalisation not in ("standard", "official"):
             raise ValueError(f"data.normalisation={normalisation!r}: give standard or official")
         if grades not in ("ordinal", "classes"):
@@ -142,18 +104,31 @@ class ImageDataModule(L.LightningDataModule):
         """Labels (N, L) of the samples that are trained on."""
         return self.splits["train"].labels[self.train_indices]
 
+    @property
+    def logit_adjustment(self) -> Tensor | None:
+        """What the logits (K,) of a network that answers for the true classes' shares lack for those that are drawn.
+
+        The logarithm of a class' drawn over its true share (arXiv:2007.07314); None where samples are drawn as they
+        are, or where a balanced answer is wanted.
+        """
+        if self.balance != "root" or not self._one_of_classes:
+            return None
+        counts = np.bincount(self.train_labels[:, 0], minlength=len(self.info.labels)).clip(min=1)
+        drawn = np.sqrt(counts)
+        return torch.from_numpy(np.log(drawn / drawn.sum()) - np.log(counts / counts.sum())).float()
+
+    @property
+    def _one_of_classes(self) -> bool:
+        return self.info.problem in ("binary", "multiclass")
+
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """Shuffled training batches."""
-        weights = None
-        if self.balance == "sampler":
-            groups = strata(self.train_labels)
-            _, inverse, counts = np.unique(groups, return_inverse=True, return_counts=True)
-            weights = 1 / counts[inverse]
+        power = {"sampler": 1.0, "root": 0.5 if self._one_of_classes else 0.0}.get(self.balance, 0.0)
         sampler = TrainBatches(
             self.train_indices,
             batch_size=self.batch_size,
             seed=self.seed,
-            weights=weights,
+            weights=balancing(self.train_labels, power=power) if power else None,
             drop_last=self.drop_last,
             **self._processes(),
         )

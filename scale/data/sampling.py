@@ -33,6 +33,18 @@ def stratified_subset(labels: np.ndarray, *, fraction: float, seed: int) -> np.n
     return np.sort(np.concatenate(chosen))
 
 
+def balancing(labels: np.ndarray, *, power: float) -> np.ndarray:
+    """Weights (N,) with which each stratum is drawn as often as its size to the power 1 - `power` says.
+
+    Args:
+        labels: (N, L).
+        power: 0: as often as it is there; 1: all strata alike.
+    """
+    _, inverse, counts = np.unique(strata(labels), return_inverse=True, return_counts=True)
+    weights: np.ndarray = counts[inverse] ** -power
+    return weights
+
+
 def draw_seed(*numbers: int) -> int:
     """A seed in [0, 2**63) that depends on all of `numbers`."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -48,6 +48,8 @@ class ClassificationTask(L.LightningModule):
         label_smoothing: in [0, 1).
         auxiliary_weight: weight of the auxiliary losses' mean.
         class_weights: (K,), weights in the loss.
+        logit_adjustment: (K,), added to the logits in the training loss alone, for classes that are drawn more or less
+            often than they are (arXiv:2007.07314).
         compile: run the network through `torch.compile`.
     """
 
@@ -61,6 +63,7 @@ class ClassificationTask(L.LightningModule):
         label_smoothing: float = 0.0,
         auxiliary_weight: float = 0.3,
         class_weights: Tensor | None = None,
+        logit_adjustment: Tensor | None = None,
         compile: bool = False,
     ) -> None:
         super().__init__()
@@ -73,6 +76,8 @@ class ClassificationTask(L.LightningModule):
         self.label_smoothing, self.auxiliary_weight = label_smoothing, auxiliary_weight
         self.class_weights: Tensor | None
         self.register_buffer("class_weights", class_weights, persistent=False)
+        self.logit_adjustment: Tensor | None
+        self.register_buffer("logit_adjustment", logit_adjustment, persistent=False)
         self._seen: list[dict[str, Tensor]] = []
         self._loss_sum, self._losses = 0.0, 0  # of the epoch so far
         self.outputs: Outputs | None = None
@@ -165,7 +170,7 @@ class ClassificationTask(L.LightningModule):
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         return self.problem.loss(
-            logits,
+            logits if self.logit_adjustment is None else logits + self.logit_adjustment,
             labels,
             label_smoothing=self.label_smoothing,
             class_weights=self.class_weights,

@@ -89,7 +89,7 @@ def test_balance_sampler(phantom_root, tmp_path):
     arrays = {key: value for key, value in arrays.items() if "masks" not in key}
     np.savez(tmp_path / "rare.npz", **arrays)
     rates = {}
-    for balance in ("none", "sampler"):
+    for balance in ("none", "sampler", "root"):
         module = NpzDataModule(str(tmp_path / "rare.npz"), problem="binary", balance=balance, batch_size=60)
         module.setup()
         loader = module.train_dataloader()
@@ -100,6 +100,20 @@ def test_balance_sampler(phantom_root, tmp_path):
         rates[balance] = torch.cat(labels).float().mean().item()
     assert rates["none"] < 0.15
     assert 0.4 < rates["sampler"] < 0.6
+    counts = np.bincount(arrays["train_labels"][:, 0])
+    drawn = np.sqrt(counts) / np.sqrt(counts).sum()
+    assert rates["root"] == pytest.approx(drawn[1], abs=0.05)
+    np.testing.assert_allclose(module.logit_adjustment, np.log(drawn * counts.sum() / counts), rtol=1e-5)
+
+
+@pytest.mark.parametrize("problem", ["ordinal", "multilabel"])
+def test_root_leaves_other_problems_as_they_are(problem, tmp_path):
+    recipe = {"spatial_dims": 2, "samples": {"train": 40, "val": 8, "test": 8}, "problem": problem, "num_classes": 3}
+    np.savez(tmp_path / "own.npz", **phantom.generate(**recipe))
+    module = NpzDataModule(str(tmp_path / "own.npz"), problem=problem, balance="root", batch_size=8)
+    module.setup()
+    assert module.train_dataloader().sampler.weights is None
+    assert module.logit_adjustment is None
 
 
 def test_workers_load_the_same_batches(rgb):

@@ -57,6 +57,19 @@ def test_label_smoothing_and_class_weights_change_the_loss():
     assert task(net, class_weights=torch.tensor([1.0, 9.0])).training_step(given, 0) != plain
 
 
+def test_adjusted_logits_learn_the_true_shares_from_a_balanced_draw():
+    """Half of the drawn samples are positive, a tenth of the true ones; nothing else is to be seen in them."""
+    shift = torch.log(torch.tensor([0.5 / 0.9, 0.5 / 0.1]))
+    bias = torch.zeros(2, requires_grad=True)
+    made, labels = task(nn.Identity(), logit_adjustment=shift), torch.arange(100)[:, None] % 2
+    optimizer = torch.optim.SGD([bias], lr=2.0)
+    for _ in range(200):
+        optimizer.zero_grad()
+        made._loss(bias.expand(100, 2), labels).backward()
+        optimizer.step()
+    torch.testing.assert_close(bias.detach().softmax(dim=0), torch.tensor([0.9, 0.1]), atol=1e-3, rtol=0)
+
+
 def test_a_loss_that_is_not_finite_names_step_and_batch():
     given = batch()
     given["image"][3] = float("nan")
