@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("WANDB_SILENT", "true")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the commands that tests start, beside one another
 REPOSITORY = Path(__file__).resolve().parent.parent
 # Where the tests that need real files look for them; those tests are skipped where there are none.
 os.environ.setdefault("SCALE_TEST_DATA", str(REPOSITORY.parent / "shared" / "medmnist"))

@@ -235,6 +235,20 @@ def test_weights_and_budget_reach_the_training(tmp_path, phantom_root):
     assert train(config, tmp_path / "other")["epochs"] == 1
 
 
+@pytest.mark.parametrize(
+    ("balance", "given"), [("none", None), ("weights", "class_weights"), ("root", "logit_adjustment")]
+)
+def test_balance_reaches_the_loss(balance, given, tmp_path, phantom_root, monkeypatch):
+    from scale import assembly
+
+    made = []
+    build = assembly.build_task
+    monkeypatch.setattr(assembly, "build_task", lambda *a, **k: made.append(build(*a, **k)) or made[-1])
+    train(scale.compose(_small(phantom_root, "trainer=fast_dev_run", f"data.balance={balance}")), tmp_path / "run")
+    found = {name: getattr(made[0], name) is not None for name in ("class_weights", "logit_adjustment")}
+    assert found == {name: name == given for name in found}
+
+
 def test_threads_are_set(tmp_path, phantom_root, monkeypatch):
     asked = []
     monkeypatch.setattr(torch, "set_num_threads", asked.append)
