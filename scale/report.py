@@ -227,14 +227,22 @@ def main() -> None:
     arguments = sys.argv[1:]
     if show_help(arguments, REPORT):
         return
-    ablation = "--ablation" in arguments
-    folders = [argument for argument in arguments if argument != "--ablation"]
+    ablation, trust = "--ablation" in arguments, "--explanations" in arguments
+    folders = [argument for argument in arguments if argument not in ("--ablation", "--explanations")]
     try:
         unknown = [argument for argument in folders if argument.startswith("-")]
         if unknown:
-            raise ValueError(f"there is no option {unknown[0]}: give --ablation, or folders of finished runs")
+            raise ValueError(
+                f"there is no option {unknown[0]}: give --ablation, --explanations, or folders of finished runs"
+            )
         if len(folders) == 1 and (Path(folders[0]) / sweep.PLAN).is_file():
             sweep_report.write(folders[0])
+            return
+        if trust:
+            from scale.attribution import results
+
+            results.add(folders)
+            print(results.table(results.read()))
             return
         for line in add(folders) if folders else []:
             print(f"scale: replaced {line}", file=sys.stderr)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 
 from scale.attribution import activation, gradients
+from scale.attribution.attention_maps import stream_gate
 from scale.models.baselines import ResNet
 from scale.models.scale_net import ScaleNet
 
@@ -45,7 +47,8 @@ def scale_relevance(
     """Smoothed integrated gradients times Grad-CAM: (B, C, *S).
 
     Integrated gradients say which voxels speak for the class, and are noisy; Grad-CAM says in which cells the network
-    finds it, and is coarse. The Grad-CAM is that of the planar stream where there is one: its slabs cross.
+    finds it, and is coarse. The Grad-CAMs of the streams, each with mean 1, are weighed as the stream gate weighs the
+    streams (alike where there is no gate).
 
     Args:
         model: gives scores (B, columns) from its part `net`.
@@ -57,9 +60,15 @@ def scale_relevance(
         smooth: as for `gradients.integrated_gradients`.
     """
     net = model.get_submodule("net")
-    streams = list(getattr(net, "stream_names", ["planar"]))
-    cam = gradcam_of(net, streams[0])(model, images, target)
     maps = gradients.integrated_gradients(
         model, images, target, rows=rows, baseline=baseline, steps=steps, smooth=smooth
     )
+    streams = list(getattr(net, "stream_names", [""]))
+    gate = stream_gate(net, images)
+    cam = torch.zeros_like(images[:, 0])
+    for number, stream in enumerate(streams):
+        own = gradcam_of(net, stream)(model, images, target)
+        mean = own.flatten(1).mean(dim=1).clamp(min=torch.finfo(own.dtype).tiny)
+        share = torch.full_like(mean, 1 / len(streams)) if gate is None else gate[:, number]
+        cam += own * (share / mean).reshape(-1, *(1,) * (own.ndim - 1))
     return maps * cam[:, None]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from scale.attribution import gradients
+from scale.attribution import attention_maps, gradients
 from scale.attribution.catalog import KINDS
 from scale.attribution.methods import METHODS, Explained, applicable, attribute, obstacle
 from scale.models.baselines import ResNet
@@ -346,16 +346,23 @@ def test_gradcam_of_a_resnet_is_captums():
 
 
 def test_scale_relevance_is_the_product_of_its_parts():
-    for net in (
-        small((12, 10)),
-        small((12, 10), streams="volumetric"),
-        ResNet(spatial_dims=2, in_channels=1, outputs=2),
-    ):
+    resnet = ResNet(spatial_dims=2, in_channels=1, outputs=2)
+    nets = [small((12, 10)), small((12, 10), streams="volumetric"), small((12, 10), fusion="concat"), resnet]
+    found = []
+    for net in nets:
         x = images(2, 1, 12, 10)
-        where = {"planar": "gradcam_planar", "volumetric": "gradcam_volumetric", "": "gradcam"}
-        cam = explain(net, x, where[getattr(net, "stream_names", [""])[0]])
+        streams = getattr(net, "stream_names", ())
+        cams = [explain(net, x, f"gradcam_{stream}") for stream in streams] or [explain(net, x, "gradcam")]
+        means = [cam.mean(dim=(1, 2, 3), keepdim=True).clamp(min=1e-30) for cam in cams]
+        gate = attention_maps.stream_gate(net.eval(), x)
+        shares = torch.full((2, len(cams)), 1 / len(cams)) if gate is None else gate
+        cam = sum(
+            cam / mean * share[:, None, None, None] for cam, mean, share in zip(cams, means, shares.T, strict=True)
+        )
         smooth = explain(net, x, "integrated_gradients", smooth=1.5 / 28)
-        torch.testing.assert_close(explain(net, x, "scale_relevance"), smooth * cam)
+        found.append(explain(net, x, "scale_relevance"))
+        torch.testing.assert_close(found[-1], smooth * cam)
+    assert sum(bool(maps.abs().sum() > 0) for maps in found) >= 3  # one network finds nothing for the class
 
 
 def test_smoothing_keeps_the_sum_and_is_a_gaussian():

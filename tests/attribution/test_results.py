@@ -1,0 +1,64 @@
+import csv
+import json
+
+import pytest
+
+from scale import report
+from scale.attribution import results
+
+
+@pytest.fixture
+def explained(tmp_path):
+    """A run that was explained: integrated gradients and both controls."""
+
+    def make(name, seed, methods, mean=0.5):
+        folder = tmp_path / name
+        (folder / "explanations").mkdir(parents=True)
+        record = {"flag": "phantom2d", "size": 28, "seed": seed, "model": {"name": "scale"}}
+        (folder / "metrics.json").write_text(json.dumps(record))
+        span = f"{mean},{mean - 0.1:.1f},{mean + 0.1:.1f},20\n"
+        lines = [f"{method},pointing_game,higher,{span}" for method in methods]
+        (folder / "explanations" / "quality.csv").write_text("method,measure,better,mean,low,high,n\n" + "".join(lines))
+        lines = [f"{method},random,deletion_auc,{span}" for method in methods if method != "random"]
+        text = "method,control,measure,mean,low,high,n\n" + "".join(lines)
+        (folder / "explanations" / "against_random.csv").write_text(text)
+        return folder
+
+    return make
+
+
+def test_rows_of_runs_become_tables(explained, tmp_path):
+    path = tmp_path / "explanations.csv"
+    results.add([explained("b", 1, ["random", "integrated_gradients"]), explained("a", 0, ["edges"])], path)
+    lines = results.table(results.read(path)).splitlines()
+    assert [line for line in lines if line.startswith("**")] == [
+        "**phantom2d**, 28 pixels, `scale`, seed 0",
+        "**phantom2d**, 28 pixels, `scale`, seed 1",
+    ]
+    assert lines[2] == "| method | pointing game | deletion, gain on random |"  # the other measures were not taken
+    assert lines[-2:] == [
+        "| `integrated_gradients` | 0.50 (0.40 to 0.60) | 0.50 (0.40 to 0.60) |",
+        "| `random` | 0.50 (0.40 to 0.60) |  |",
+    ]
+
+
+def test_a_method_that_is_measured_again_takes_its_own_place_only(explained, tmp_path):
+    path = tmp_path / "explanations.csv"
+    results.add([explained("first", 0, ["edges", "saliency"])], path)
+    results.add([explained("again", 0, ["saliency"], mean=0.7)], path)
+    with path.open(newline="") as file:
+        found = {(row["method"], row["measure"]): row["mean"] for row in csv.DictReader(file)}
+    assert found == {
+        ("edges", "pointing_game"): "0.5",
+        ("edges", "deletion_auc"): "0.5",
+        ("saliency", "pointing_game"): "0.7",
+        ("saliency", "deletion_auc"): "0.7",
+    }
+
+
+def test_a_run_that_was_not_explained(tmp_path, monkeypatch, capsys):
+    (tmp_path / "run").mkdir()
+    monkeypatch.setattr("sys.argv", ["report", "--explanations", str(tmp_path / "run")])
+    with pytest.raises(SystemExit):
+        report.main()
+    assert f"python -m scale.explain run={tmp_path / 'run'}" in capsys.readouterr().err
