@@ -10,7 +10,7 @@ from hydra.core.config_store import ConfigStore
 class Budget:
     """Length of a training: epochs = samples / size of the train split, within the two bounds."""
 
-    samples: int = 32_000
+    samples: int = 40_000
     min_epochs: int = 10
     max_epochs: int = 100
 
