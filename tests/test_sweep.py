@@ -6,11 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from processes import command, left, statuses, wait_for
 
 from scale import config, jobs, sweep, sweep_job, sweep_report
 from scale.data import catalog
@@ -75,37 +75,8 @@ def stub(tmp_path, monkeypatch):
     return calls
 
 
-def command(*arguments):
-    return [sys.executable, "-m", "scale.train", *arguments]
-
-
 def swept(*arguments, cwd):
     return subprocess.run(command(*arguments), capture_output=True, text=True, cwd=cwd, check=False, timeout=600)
-
-
-def statuses(folder):
-    with (folder / "jobs.csv").open(newline="") as file:
-        return {int(row["number"]): row["status"] for row in csv.DictReader(file)}
-
-
-def left(folder):
-    """Processes that work in a folder or were started for it."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            text = path.read_bytes().replace(b"\0", b" ").decode()
-        except OSError:
-            continue
-        if str(folder) in text:
-            found.append(text)
-    return found
-
-
-def wait_for(condition, seconds=120):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.05)
 
 
 def test_six_jobs_of_which_one_raises_one_is_killed_and_one_is_interrupted(stub, tmp_path):

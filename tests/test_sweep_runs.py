@@ -1,16 +1,13 @@
 """Sweeps of real trainings: minutes."""
 
-import csv
 import json
 import os
 import signal
 import subprocess
-import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import command, left, statuses, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -23,35 +20,6 @@ def small(tmp_path) -> list[str]:
         *("data.batch_size=16", "model=scale_tiny", "budget.min_epochs=30", "budget.max_epochs=30", "logger=none"),
         *("threads=1", "hydra.sweep.dir=s"),
     ]
-
-
-def command(*arguments):
-    return [sys.executable, "-m", "scale.train", *arguments]
-
-
-def statuses(folder):
-    with (folder / "jobs.csv").open(newline="") as file:
-        return {int(row["number"]): row["status"] for row in csv.DictReader(file)}
-
-
-def left(folder):
-    """Processes that work in a folder or were started for it."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            text = path.read_bytes().replace(b"\0", b" ").decode()
-        except OSError:
-            continue
-        if str(folder) in text:
-            found.append(text)
-    return found
-
-
-def wait_for(condition, seconds=600):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.02)
 
 
 def number_of(folder):

@@ -8,11 +8,11 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
+from processes import wait_for
 
 from scale import config, jobs, report, tune
 from scale.evaluate import evaluate_run
@@ -71,13 +71,6 @@ def begin(given, own, *more, **environment):
     """The command in a process of its own."""
     command = [sys.executable, "-c", COMMAND, "--config-dir", own, *given, *more]
     return subprocess.Popen(command, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True)
-
-
-def wait_for(condition, seconds=300.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.02)
 
 
 def lines(path):
