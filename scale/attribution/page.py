@@ -54,6 +54,7 @@ def write_page(
     quality_rows: Sequence[Mapping[str, Any]],
     header: Mapping[str, str],
     title: str = "Explanations",
+    first: str | None = None,
 ) -> None:
     """Writes the page, whole or not at all.
 
@@ -63,6 +64,7 @@ def write_page(
         quality_rows: with `method, measure, better, mean, low, high, n`, numbers or their text; may be empty.
         header: facts on the run, shown under the title.
         title: of the page.
+        first: method that is shown when the page opens; the first one if None.
 
     Raises:
         ValueError: no samples, an image that is not uint8, shapes that do not fit, a map with NaN.
@@ -73,6 +75,7 @@ def write_page(
         "axes": AXES,
         "planes": PLANES,
         "controls": CONTROLS,
+        "first": first,
         "colours": {name: _lut(name == "signed") for name in ("signed", "unsigned")},
         "samples": [_sample(sample) for sample in samples],
     }

@@ -46,7 +46,11 @@ def write(job: Job, folder: Path, name: str, progress: Progress) -> None:
     if len(job.measured):
         header["measured on"] = f"{len(job.measured)} samples"
     record.write_table(folder / "quality.csv", record.QUALITY, rows)
-    page.write_page(folder / name, samples=samples, quality_rows=rows, header=header)
+    page.write_page(folder / name, samples=samples, quality_rows=rows, header=header, first=_best(job.methods))
+
+
+def _best(methods: list[str]) -> str:
+    return next((name for name in BEST if name in methods), methods[0])
 
 
 def _samples(job: Job, folder: Path, progress: Progress) -> list[page.Sample]:
@@ -66,7 +70,7 @@ def _samples(job: Job, folder: Path, progress: Progress) -> list[page.Sample]:
     masks = job.masks(rows, truths(found["labels"])[rows])
     raw = job.split.images.gather(places)
     guess, truth = predicted(found["probabilities"]), truths(found["labels"])
-    best = next((name for name in BEST if name in maps), job.methods[0])
+    best = _best(job.methods)
     samples, table = [], []
     for number, choice in enumerate(job.choices):
         progress.begin(f"figures of sample {places[number]}")

@@ -143,7 +143,7 @@ def opened(browser, tmp_path):
     view.wait_for_selector("body[data-ready]")
     yield view
     context.close()
-    assert requests == [path.as_uri()]
+    assert set(requests) == {path.as_uri()}
     assert errors == []
 
 
@@ -244,6 +244,15 @@ def test_method_selector_and_legend(opened):
     assert_planes(opened, volume(), maps()["random"], (1, 4, 6))
     opened.locator("#quality tbody th").first.click()
     assert opened.locator("#method").input_value() == "0"
+
+
+def test_the_page_opens_with_the_wanted_method(opened, tmp_path):
+    path = written(tmp_path, first="gradcam_fusion")
+    opened.reload()
+    opened.wait_for_selector("body[data-ready]")
+    assert opened.locator("#method").input_value() == "1"
+    assert_planes(opened, volume(), maps()["gradcam_fusion"], (3, 2, 1))
+    assert path.as_uri() == opened.url
 
 
 def test_samples_in_three_and_two_dimensions(opened):
