@@ -1,6 +1,7 @@
 """Fixtures shared by all tests. Nothing here or below them uses the network."""
 
 import os
+import signal
 import socket
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import pytest
 
 os.environ.setdefault("WANDB_SILENT", "true")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the commands that tests start, beside one another
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # tests in the background start commands that they interrupt
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 REPOSITORY = Path(__file__).resolve().parent.parent
 # Where the tests that need real files look for them; those tests are skipped where there are none.
 os.environ.setdefault("SCALE_TEST_DATA", str(REPOSITORY.parent / "shared" / "medmnist"))

@@ -348,7 +348,8 @@ def test_joblib_divides_threads_and_gpus_and_stops_gracefully(stub, tmp_path, mo
     ) as process:
         wait_for(lambda: all((tmp_path / f"s/{n}/tried").exists() for n in (2, 3)))
         os.killpg(process.pid, signal.SIGINT)  # as a terminal's Ctrl-C: to the workers too
-        assert process.wait(60) == 130
+        wait_for(lambda: process.poll() is not None, seconds=60)
+        assert process.returncode == 130
     assert statuses(tmp_path / "s") == {0: "done", 1: "failed", 2: "interrupted", 3: "interrupted", 4: "missing"}
     assert {gpu for seed, _, _, gpu, *_ in stub() if seed >= 90} == {"3", "5"}
     assert {threads for _, _, threads, *_ in stub()} == {str(max(1, len(os.sched_getaffinity(0)) // 2))}

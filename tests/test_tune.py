@@ -97,9 +97,11 @@ def test_a_study_from_end_to_end(given, own, tmp_path, capsys, monkeypatch):
     pruned = [t for t in trials if t.state.name == "PRUNED"]
     assert pruned
     for trial in pruned:
-        assert list(trial.intermediate_values) == [0, 1, 2, 3]
+        epochs = len(trial.intermediate_values)  # seen when the parent looked: behind the warm-up, before the wait
+        assert epochs in (3, 4)
+        assert list(trial.intermediate_values) == list(range(epochs))
         assert jobs.state(study.run_folder(trial.number)) == "started"
-        assert f"trial {trial.number:3}  pruned after epoch 4" in out
+        assert f"trial {trial.number:3}  pruned after epoch {epochs}" in out
     # What is said and left to read.
     for trial in finished:
         assert f"trial {trial.number:3}  val AUC {trial.value:.4f}" in out
