@@ -12,13 +12,13 @@ def test_speeds_of_two_networks_side_by_side(capsys, monkeypatch):
     assert "11.17 | 0.457" in lines[5]
 
 
-def test_a_smaller_network_is_faster_and_every_round_counts():
-    names = ("scale_tiny", "resnet50")
-    configs = {n: config.compose([f"model={n}", "data=phantom2d", "data.batch_size=8", "augment=none"]) for n in names}
-    found = benchmark.measure(configs, device="cpu", steps=1, rounds=3)
-    assert all(len(speed.train) == len(speed.evaluate) == 3 for speed in found.values())
-    assert max(found["resnet50"].train) < min(found["scale_tiny"].train)
-    assert found["scale_tiny"].memory == 0
+def test_every_round_but_the_first_counts():
+    configs = {
+        "scale_tiny": config.compose(["model=scale_tiny", "data=phantom2d", "data.batch_size=8", "augment=none"])
+    }
+    (speed,) = benchmark.measure(configs, device="cpu", steps=1, rounds=3).values()
+    assert len(speed.train) == len(speed.evaluate) == 3
+    assert speed.memory == 0
 
 
 @pytest.mark.parametrize(

@@ -279,7 +279,7 @@ def test_every_line_stands_once_on_the_console_and_in_the_log(tmp_path, phantom_
 @pytest.mark.parametrize("flag", catalog.FLAGS)
 def test_every_data_set_runs(flag, size, tmp_path):
     info = catalog.get(flag)
-    small = {"train": 32, "val": 16, "test": 16}
+    small = {"train": 16, "val": 8, "test": 8}
     phantom.write(
         tmp_path / info.file_name(size),
         spatial_dims=info.spatial_dims,

@@ -274,6 +274,7 @@ def test_without_optuna(tmp_path):
     assert "n_trials: 20" in done.stdout
 
 
+@pytest.mark.slow
 def test_real_runs(small, own, tmp_path):
     """A trial of real training: the record, and that the test split is not evaluated."""
     study = run(["tune=two", f"study={tmp_path / 'study'}", *small, "logger=none"], own, "n_trials=1")
