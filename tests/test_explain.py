@@ -90,6 +90,7 @@ def test_everything_is_written(runs, monkeypatch):
     found.datamodule.setup()
     page = (folder / "explanations.html").read_text()
     assert not re.search(r"(src=.?|@import .?|url\(.?)http", page)  # opens offline
+    assert re.search(r'"first": ?"scale_relevance"', page)  # with the map that is recommended
     for row in shown:
         name = f"{int(row['index']):06d}_{row['chosen']}"
         arrays = np.load(folder / "samples" / f"{name}.npz")
