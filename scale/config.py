@@ -16,8 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from scale import schemas, signatures, sweep_plan
-from scale.attribution.catalog import METHODS
+from scale import limits, schemas, signatures, sweep_plan
 from scale.data import catalog
 from scale.dims import spatial_dims, wrong_dims
 from scale.interruption import slurm_job
@@ -163,9 +162,10 @@ def _compose(overrides: Sequence[str], name: str, config_dir: str | None, *, hyd
 def _problems(config: DictConfig, name: str) -> Iterator[str]:
     node: dict[str, Any] = plain(config)
     if name == "explain":
-        yield from _explain_problems(node)
+        yield from limits.of_explain(node)
     if name != "train":
         return
+    yield from limits.of_train(node)
     for key, value in node.items():
         supplied = SUPPLIED.get(key, frozenset())
         if key in LISTS:
@@ -181,37 +181,6 @@ def _problems(config: DictConfig, name: str) -> Iterator[str]:
             catalog.get(data["flag"]).check_size(data.get("size", 28))
         except ValueError as error:
             yield f"data: {error}"
-
-
-def _explain_problems(node: dict[str, Any]) -> Iterator[str]:
-    """Names that do not exist, and numbers that are not possible."""
-    maps = node["attribution"]
-    quality = maps["quality"]
-    choices = [
-        ("split", node["split"], ("train", "val", "test")),
-        ("checkpoint", node["checkpoint"], ("best", "last")),
-        ("attribution.baseline", maps["baseline"], ("zero", "mean", "blur")),
-        ("attribution.quality.baseline", quality["baseline"], ("zero", "mean", "blur")),
-        *(("attribution.methods", name, tuple(METHODS)) for name in maps["methods"] or ()),
-    ]
-    if not isinstance(node["target"], int) or isinstance(node["target"], bool):
-        choices.append(("target", node["target"], ("predicted", "truth")))
-    for key, given, allowed in choices:
-        if given not in allowed:
-            yield (
-                f"{key}={given}: there is no such choice{signatures.nearest(str(given), list(allowed))}; allowed: "
-                + (", ".join(allowed))
-            )
-    least = {("samples", name): 0 for name in node["samples"]}
-    least |= {("attribution", name): 1 for name in ("batch_size", "steps", "noise_samples")}
-    least |= {("quality", name): 1 for name in ("steps", "perturbed", "perturbations")} | {("quality", "samples"): 0}
-    parts = {"samples": node["samples"], "attribution": maps, "quality": quality}
-    for (part, name), low in least.items():
-        if parts[part][name] < low:
-            place = "attribution.quality" if part == "quality" else part
-            yield f"{place}.{name}={parts[part][name]}: give a number of at least {low}"
-    if not 0 < maps["window"] <= 1 or maps["noise"] < 0:
-        yield f"attribution.window={maps['window']} and noise={maps['noise']}: give 0 < window <= 1 and noise >= 0"
 
 
 def _explain(error: Exception, override: str, config: DictConfig | None, name: str) -> str:
@@ -235,11 +204,25 @@ def _explain(error: Exception, override: str, config: DictConfig | None, name: s
     ):
         inside = re.search(r"full_key: (\S+)", str(error)) if (directory() / key).is_dir() else None
         given = f"{inside[1]}: " if inside else ""
+        if not inside and _takes(config, key):
+            return f"{prefix}the configuration does not have this key, but its target takes it: write +{override}"
         close = signatures.nearest(inside[1] if inside else key, list(_keys(config)))
         return f"{prefix}{given}there is no such key{close}"
     if error.__cause__ is not None and "Error merging override" in text[0]:
         text = str(error.__cause__).strip().splitlines()
     return prefix + " ".join(line.strip() for line in text if not line.strip().startswith(("full_key", "object_type")))
+
+
+def _takes(config: DictConfig, key: str) -> bool:
+    """Whether `key` is an argument of the `_target_` of the node it would stand in."""
+    place, _, name = key.rpartition(".")
+    node = OmegaConf.select(config, place) if place else None
+    if not OmegaConf.is_dict(node) or "_target_" not in node:
+        return False
+    try:
+        return name in signatures.find(str(node["_target_"])).parameters
+    except LookupError:
+        return False
 
 
 def _keys(config: Any, path: str = "") -> Iterator[str]:

@@ -99,7 +99,9 @@ def choice(config: DictConfig, task: "ClassificationTask", image_shape: Sequence
 
 def describe(datamodule: "ImageDataModule") -> str:
     """One line on the data."""
-    counts = ", ".join(f"{len(split.labels):,} {name}" for name, split in datamodule.splits.items())
+    sizes = {name: len(split.labels) for name, split in datamodule.splits.items()}
+    sizes["train"] = len(datamodule.train_labels)  # perhaps a share of the split
+    counts = ", ".join(f"{count:,} {name}" for name, count in sizes.items())
     shape = " x ".join(map(str, datamodule.image_shape))
     return f"{datamodule.info.problem}, {len(datamodule.info.labels)} classes, images {shape}, {counts}"
 
