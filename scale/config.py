@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -136,6 +136,20 @@ def plain(node: Any) -> Any:
     return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
 
 
+def flat(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted key and value of every leaf of a plain node."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from flat(value, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, node
+
+
+def under(key: str, places: Iterable[str]) -> bool:
+    """Whether a dotted key is one of `places` or lies below one."""
+    return any(key == place or key.startswith(f"{place}.") for place in places)
+
+
 def instantiate(node: Any, **supplied: Any) -> Any:
     """Builds what `_target_` says from plain values, so that nothing of OmegaConf gets into a checkpoint."""
     from hydra.utils import instantiate as hydra_instantiate
@@ -217,7 +231,7 @@ def _takes(config: DictConfig, key: str) -> bool:
     """Whether `key` is an argument of the `_target_` of the node it would stand in."""
     place, _, name = key.rpartition(".")
     node = OmegaConf.select(config, place) if place else None
-    if not OmegaConf.is_dict(node) or "_target_" not in node:
+    if not isinstance(node, DictConfig) or "_target_" not in node:
         return False
     try:
         return name in signatures.find(str(node["_target_"])).parameters

@@ -101,8 +101,7 @@ def _read(folder: str | Path) -> Member:
     if not path.is_file():
         raise FileNotFoundError(f"{folder} holds no finished run: there is no {runs.METRICS} in it")
     metrics = json.loads(path.read_text())
-    if metrics["fast_dev_run"]:
-        raise ValueError(f"{folder} is a fast_dev_run, which is no result")
+    runs.check_whole(metrics, folder)
     if "test" not in metrics:
         raise ValueError(f"{folder} was not tested (test=false): train it again without that")
     return Member(folder, metrics, runs.read_predictions(folder))

@@ -63,13 +63,13 @@ def evaluate_run(
     """
     from scale.evaluation.ensemble import Averaged
     from scale.evaluation.metrics import scores
-    from scale.runs import add_averaged, load_run
+    from scale.runs import add_averaged, check_whole, load_run
     from scale.tasks.classification import Outputs
     from scale.tta import predict as predict_mirrored
 
     run = load_run(folder, data=data)
-    if tta and run.metrics["fast_dev_run"]:
-        raise ValueError(f"{folder} is a fast_dev_run, which is no result: evaluation.tta=true needs a whole one")
+    if tta:
+        check_whole(run.metrics, folder)
     run.datamodule.setup()
     again = lambda: {split: Outputs(**predict(run, split, device=device)) for split in _splits(run.metrics)}  # noqa: E731
     outputs = again()

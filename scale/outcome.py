@@ -42,9 +42,16 @@ def metrics(
         "epochs": trainer.current_epoch,
         "steps": trainer.global_step,
         "fast_dev_run": bool(config.trainer.fast_dev_run),
+        "partial": is_partial(outputs, datamodule),
         "hardware": hardware(trainer.strategy.root_device.type, trainer.world_size),
         "precision": str(trainer.precision),
     }
+
+
+def is_partial(outputs: Mapping[str, "Outputs | Averaged"], datamodule: "ImageDataModule") -> bool:
+    """Whether samples of an evaluated split were left out, by a fast_dev_run or a limit of the trainer's."""
+    splits = datamodule.splits
+    return any(len(found.labels) < len(splits[name].labels) for name, found in outputs.items() if name in splits)
 
 
 def write(

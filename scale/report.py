@@ -10,10 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from scale import recipe
 from scale.config import options
 from scale.data import catalog
 from scale.data.files import replacing
 from scale.evaluation import published
+from scale.runs import check_whole
 
 RESULTS = Path(__file__).resolve().parent / "published" / "scale.csv"
 COLUMNS = (
@@ -24,12 +26,17 @@ KEY = ("flag", "size", "model", "variant", "seed")  # what a run is: another row
 Row = Mapping[str, str]
 
 
-def row(folder: str | Path) -> dict[str, str]:
+def row(folder: str | Path, *, variant: str = "") -> dict[str, str]:
     """The row of one finished run.
+
+    Args:
+        folder: of the run.
+        variant: what the run is called, where its own configuration does not say.
 
     Raises:
         FileNotFoundError: the folder holds no finished run.
-        ValueError: the run was a fast_dev_run or left test alone, which is no result.
+        ValueError: the run left samples or the whole test split out, which is no result; or it has no name of its own
+            though its recipe is not the default one.
     """
     folder = Path(folder)
     path = folder / "metrics.json"
@@ -39,8 +46,13 @@ def row(folder: str | Path) -> dict[str, str]:
     if "test" not in metrics:
         raise ValueError(f"{folder} was trained with test=false: it has no result on test")
     environment = json.loads((folder / "environment.json").read_text())
-    if metrics["fast_dev_run"]:
-        raise ValueError(f"{folder} is a fast_dev_run, which is no result")
+    check_whole(metrics, folder)
+    changed = [] if variant else recipe.differences(folder, metrics)
+    if changed:
+        raise ValueError(
+            f"{folder} was not trained with the default recipe: {', '.join(changed)}; give it a name of its own in the "
+            f"tables: python -m scale.report variant=NAME {folder}"
+        )
     columns = {"": "test", "tta_": "test_tta", "val_": "val"}
     figures = {
         f"{prefix}{name}": round(metrics[split][name], 5)
@@ -52,7 +64,7 @@ def row(folder: str | Path) -> dict[str, str]:
         **{key: metrics[key] for key in ("flag", "size", "seed", "epochs", "best_epoch", "hardware")},
         **figures,
         "model": metrics["model"]["name"],
-        "variant": metrics.get("variant", ""),
+        "variant": variant or metrics.get("variant", ""),
         "seconds": round(metrics["seconds"]["fit"]),
         "parameters": metrics["model"]["parameters"],
         "macs": metrics["model"]["macs"],
@@ -70,7 +82,7 @@ def read(path: Path = RESULTS) -> list[dict[str, str]]:
     return list({_key(found): found for found in rows}.values())
 
 
-def add(folders: Iterable[str | Path], path: Path = RESULTS) -> list[str]:
+def add(folders: Iterable[str | Path], path: Path = RESULTS, *, variant: str = "") -> list[str]:
     """Adds the rows of runs.
 
     A run of the same data set, size, model, variant and seed takes the place of an older one.
@@ -81,7 +93,7 @@ def add(folders: Iterable[str | Path], path: Path = RESULTS) -> list[str]:
     rows = {_key(found): found for found in read(path)}
     replaced = []
     for folder in folders:
-        found = row(folder)
+        found = row(folder, variant=variant)
         before = rows.get(_key(found))
         if before is not None and before != found:
             replaced.append(f"{' '.join(filter(None, _key(found)))}: AUC {before['auc']} is now {found['auc']}")
@@ -229,6 +241,9 @@ def main() -> None:
         return
     ablation, trust = "--ablation" in arguments, "--explanations" in arguments
     folders = [argument for argument in arguments if argument not in ("--ablation", "--explanations")]
+    named = [argument for argument in folders if argument.startswith("variant=")]
+    folders = [argument for argument in folders if argument not in named]
+    variant = named[-1].partition("=")[2] if named else ""
     try:
         unknown = [argument for argument in folders if argument.startswith("-")]
         if unknown:
@@ -244,7 +259,7 @@ def main() -> None:
             results.add(folders)
             print(results.table(results.read()))
             return
-        for line in add(folders) if folders else []:
+        for line in add(folders, variant=variant) if folders else []:
             print(f"scale: replaced {line}", file=sys.stderr)
         print((ablation_table if ablation else table)(read()))
     except USER_ERRORS as error:

@@ -5,14 +5,14 @@ import logging
 import os
 import pickle
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from scale import runs
-from scale.config import plain
+from scale.config import flat, plain, under
 from scale.provenance import source
 
 log = logging.getLogger("scale")
@@ -83,13 +83,13 @@ def check(config: DictConfig, folder: Path) -> None:
     Raises:
         ValueError: the configuration or the code differ; all differences in one report.
     """
-    before, now = (dict(_flat(plain(node))) for node in (OmegaConf.load(folder / runs.CONFIG), config))
+    before, now = (dict(flat(plain(node))) for node in (OmegaConf.load(folder / runs.CONFIG), config))
     lines = [
         f"{key}: {before.get(key, 'not there')} then, {now.get(key, 'not there')} now"
         for key in sorted({*before, *now})
-        if before.get(key) != now.get(key) and not _under(key, PLACES)
+        if before.get(key) != now.get(key) and not under(key, PLACES)
     ]
-    moved = [line for line in lines if _under(line.partition(":")[0], HARDWARE)]
+    moved = [line for line in lines if under(line.partition(":")[0], HARDWARE)]
     for line in moved:
         log.warning("goes on elsewhere, so the figures are not those of an uninterrupted run to the last bit: %s", line)
     lines = [line for line in lines if line not in moved]
@@ -159,15 +159,3 @@ def _key(argument: str) -> str:
 
 def _quoted(path: Path) -> str:
     return "'" + str(path).replace("'", "\\'") + "'"
-
-
-def _flat(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(node, dict):
-        for key, value in node.items():
-            yield from _flat(value, f"{path}.{key}" if path else str(key))
-    else:
-        yield path, node
-
-
-def _under(key: str, places: Sequence[str]) -> bool:
-    return any(key == place or key.startswith(f"{place}.") for place in places)

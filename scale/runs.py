@@ -128,6 +128,16 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
         file.write((json.dumps(_strict(content), indent=2, allow_nan=False) + "\n").encode())
 
 
+def check_whole(metrics: Mapping[str, Any], folder: str | Path) -> None:
+    """Raises ValueError if a run saw only a part of its val or test split: its figures are no results."""
+    if metrics["fast_dev_run"]:
+        raise ValueError(f"{folder} is a fast_dev_run, which is no result")
+    if metrics.get("partial"):
+        raise ValueError(
+            f"{folder} evaluated only a part of its splits (trainer.limit_..._batches), which is no result"
+        )
+
+
 def write_predictions(folder: Path, split: str, outputs: "Outputs") -> None:
     """Writes one split's arrays to `predictions/{split}.npz`."""
     (folder / PREDICTIONS).mkdir(exist_ok=True)

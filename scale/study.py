@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from filelock import FileLock, Timeout
 
+from scale.config import flat, under
 from scale.resume import HARDWARE, PLACES
 from scale.signatures import nearest
 
@@ -90,7 +91,7 @@ class Study:
         pruner = optuna.pruners.MedianPruner(n_startup_trials=startup_trials, n_warmup_steps=warmup_epochs)
         identity = {
             "space": {key: json.loads(distribution_to_json(value)) for key, value in space.items()},
-            "config": dict(_flat(config)),
+            "config": {key: value for key, value in flat(config) if not under(key, FREE)},
         }
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -245,18 +246,6 @@ def _storage(kind: str, folder: Path) -> "optuna.storages.BaseStorage":
         place = folder / DATABASE if kind == "sqlite" else kind.partition("://")[0] + "://..."
         reason = str(error).strip().splitlines()[0]
         raise ValueError(f"{place} cannot be opened as a study ({type(error).__name__}: {reason})") from error
-
-
-def _flat(node: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    """Keys and values that make trials comparable."""
-    for key, value in node.items():
-        name = f"{path}{key}"
-        if name in FREE:
-            continue
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{name}.")
-        else:
-            yield name, value
 
 
 def _differing(known: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[str]:

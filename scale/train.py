@@ -133,7 +133,7 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[st
         }
         if trainer.is_global_zero:
             runs.write_averaged(folder, averaged)
-            figures = outcome.write(folder, metrics, datamodule, outputs, partial=bool(config.trainer.fast_dev_run))
+            figures = outcome.write(folder, metrics, datamodule, outputs, partial=metrics["partial"])
             summary = {f"{s}/{name}": value for s in (*outputs, *averaged) for name, value in metrics[s].items()}
             loggers.log_results(logger, summary, figures, step=trainer.global_step)
         failed = False

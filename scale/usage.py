@@ -90,12 +90,13 @@ Draws maps of what a run's answers rest on, measures how far each can be trusted
 Methods: {methods}
 """
 REPORT = """\
-usage: python -m scale.report [--ablation | --explanations] [RUN_FOLDER ...] | SWEEP_FOLDER
+usage: python -m scale.report [--ablation | --explanations] [variant=NAME] [RUN_FOLDER ...] | SWEEP_FOLDER
 
 Prints our results beside every published one, as a Markdown table for each data set: mean and standard deviation over
 all seeds that were run. With --ablation: what is left without each part of the network. With --explanations: what
 scale.explain measured of each method. Run folders that are named are added to the results first
-(scale/published/scale.csv, a row per run; scale/published/explanations.csv, a row per method and measure).
+(scale/published/scale.csv, a row per run; scale/published/explanations.csv, a row per method and measure). Runs whose
+recipe is not their model's default one need a name of their own in the table: variant=NAME, here or in training.
 Of a sweep's folder, it writes and prints that sweep's own tables, also where the sweep was killed or is running.
 """
 USER_ERRORS = (

@@ -1,10 +1,14 @@
+import functools
 import json
 import statistics
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
+import scale
 from scale import report
+from scale.config import options
 from scale.evaluation import published
 from scale.models.baselines import ResNet
 from scale.models.layers import macs, parameters
@@ -12,7 +16,12 @@ from scale.models.layers import macs, parameters
 OLD = "flag,size,model,seed,auc,acc,val_auc,val_acc,tta,epochs,best_epoch,seconds,parameters,macs,hardware,commit"
 
 
-def run_folder(tmp_path, seed, auc, *, model="scale", commit="0123456789abcdef", **changes):
+@functools.cache
+def recorded(*overrides):
+    return OmegaConf.to_yaml(scale.compose(overrides), resolve=True)
+
+
+def run_folder(tmp_path, seed, auc, *, model="scale", commit="0123456789abcdef", overrides=(), **changes):
     folder = tmp_path / f"run-{model}-{changes.get('variant', '')}-{seed}".replace("/", "")
     folder.mkdir(exist_ok=True)
     metrics = {
@@ -22,6 +31,9 @@ def run_folder(tmp_path, seed, auc, *, model="scale", commit="0123456789abcdef",
     }  # fmt: skip
     (folder / "metrics.json").write_text(json.dumps(metrics | changes))
     (folder / "environment.json").write_text(json.dumps({"commit": commit, "modified": False}))
+    chosen = [f"model={model}"] if model in options("model") else []
+    chosen += [f"ablation={changes['variant']}"] if changes.get("variant") in options("ablation") else []
+    (folder / "config.yaml").write_text(recorded("data=breastmnist", *chosen, *overrides))
     return folder
 
 
@@ -114,8 +126,46 @@ def test_without_ablations_it_says_how_to_get_them(tmp_path):
 def test_what_is_no_result(tmp_path):
     with pytest.raises(ValueError, match="fast_dev_run"):
         report.row(run_folder(tmp_path, 0, 0.5, fast_dev_run=True))
+    with pytest.raises(ValueError, match="only a part"):
+        report.row(run_folder(tmp_path, 0, 0.5, partial=True))
     with pytest.raises(FileNotFoundError, match="no finished run"):
         report.row(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("data.train_fraction=0.5", "data.train_fraction=0.5 (1.0)"),
+        ("trainer.max_epochs=1", "trainer.max_epochs=1 (None)"),
+        ("+trainer.limit_train_batches=2", "trainer.limit_train_batches=2 (not set)"),
+        ("optimizer.lr=0.1", "optimizer.lr=0.1 (0.003)"),
+        ("callbacks.averaging=null", "callbacks.averaging=None (not set)"),
+        ("model.dim=32", "model.dim=32 (64)"),
+    ],
+)
+def test_a_run_of_another_recipe_needs_a_name_of_its_own(tmp_path, override, said):
+    path = tmp_path / "scale.csv"
+    report.add([run_folder(tmp_path, 0, 0.9)], path)
+    other = run_folder(tmp_path, 1, 0.5, overrides=(override,))
+    with pytest.raises(ValueError, match="not trained with the default recipe") as error:
+        report.add([other], path)
+    assert said in str(error.value)
+    assert [found["auc"] for found in report.read(path)] == ["0.9"]
+    report.add([other], path, variant="mine")
+    assert [(found["variant"], found["auc"]) for found in report.read(path)] == [("", "0.9"), ("mine", "0.5")]
+    with pytest.raises(ValueError, match="default recipe"):  # nor is it the ablation that its name says
+        report.row(run_folder(tmp_path, 2, 0.5, variant="gate", overrides=(override,)))
+
+
+def test_where_a_run_was_computed_is_no_part_of_its_recipe(tmp_path):
+    elsewhere = ("trainer=ddp_cpu", "hardware=amp", "data.size=64", "evaluation.tta=true", "logger=none", "threads=1")
+    report.row(run_folder(tmp_path, 3, 0.9, overrides=(*elsewhere, "callbacks=explain", "compile=true")))
+    report.row(run_folder(tmp_path, 0, 0.9, model="resnet18", overrides=("model=resnet18",)))
+    volumes = {"model": "resnet18+acs", "flag": "vesselmnist3d"}
+    given = ("data=vesselmnist3d", "model=resnet18", "model.conv=acs")
+    report.row(run_folder(tmp_path, 1, 0.9, overrides=given, **volumes))
+    report.row(run_folder(tmp_path, 2, 0.9, overrides=("data=npz", "data.path=a", "data.problem=binary",
+                                                       "data.symmetry=free"), flag="a"))  # fmt: skip
 
 
 def test_the_kept_rows_have_all_columns_and_official_names():

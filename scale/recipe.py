@@ -1,0 +1,77 @@
+"""Whether a run was trained with the recipe that its row in a table stands for."""
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from scale.config import compose, flat, options, plain, under
+
+# What makes a recipe. The rest says what is trained on, where it is computed and what is written.
+PARTS = ("model", "task", "optimizer", "scheduler", "augment", "budget", "trainer", "callbacks.averaging")
+OF_DATA = ("train_fraction", "batch_size", "balance", "drop_last", "normalisation", "grades")
+ELSEWHERE = (  # keys of those parts that say where and how it is computed
+    *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.sync_batchnorm"),
+    *("trainer.precision", "trainer.deterministic", "trainer.benchmark", "trainer.detect_anomaly", "trainer.profiler"),
+    *("trainer.log_every_n_steps", "trainer.enable_progress_bar", "trainer.enable_model_summary", "task.compile"),
+)
+OWN_FILE = ("data=npz", "data.path=.", "data.problem=binary", "data.symmetry=free")
+
+
+def differences(folder: Path, metrics: Mapping[str, Any]) -> list[str]:
+    """How a run's configuration differs from the default recipe of its model, or of its ablation.
+
+    Args:
+        folder: of the run.
+        metrics: its `metrics.json`.
+
+    Returns:
+        `key=value (default)` for each key that differs; nothing for a run whose variant was named by its user or its
+        experiment, as that name tells it apart in tables.
+    """
+    variant = metrics.get("variant", "")
+    if variant and variant not in options("ablation"):
+        return []
+    before = _values(plain(OmegaConf.load(folder / "config.yaml")))
+    default = _default(*_choices(metrics))
+    same_network = _option(metrics) in options("model")  # one that was built in Python has no option to compare with
+    return [
+        f"{key}={value} ({default.get(key, 'not set')})"
+        for key, value in before.items()
+        if (key not in default or value != default[key]) and (same_network or not key.startswith("model."))
+    ]
+
+
+@cache
+def _default(*choices: str) -> dict[str, Any]:
+    return _values(plain(compose(choices)))
+
+
+def _choices(metrics: Mapping[str, Any]) -> list[str]:
+    name, option = metrics["model"]["name"], _option(metrics)
+    chosen = [f"data={metrics['flag']}"] if metrics["flag"] in options("data") else list(OWN_FILE)
+    if option in options("model"):
+        chosen.append(f"model={option}")
+        chosen += [f"model.name={name.partition('/')[2]}"] if option == "timm" else []
+        chosen += [f"model.conv={name.partition('+')[2]}"] if "+" in name else []
+    return chosen + ([f"ablation={metrics['variant']}"] if metrics.get("variant") else [])
+
+
+def _option(metrics: Mapping[str, Any]) -> str:
+    """Option of the group `model` behind a name in tables, such as `resnet18+acs` or `timm/vit_tiny`."""
+    return str(metrics["model"]["name"].partition("+")[0].partition("/")[0])
+
+
+def _values(config: Mapping[str, Any]) -> dict[str, Any]:
+    found = dict(flat({part: _select(config, part) for part in PARTS}))
+    found |= {f"data.{key}": config["data"].get(key) for key in OF_DATA if key in config["data"]}
+    return {key: value for key, value in found.items() if not under(key, ELSEWHERE)}
+
+
+def _select(config: Mapping[str, Any], place: str) -> Any:
+    node: Any = config
+    for name in place.split("."):
+        node = node.get(name) if isinstance(node, Mapping) else None
+    return node
