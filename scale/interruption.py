@@ -6,7 +6,7 @@ import subprocess
 import threading
 import time
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 PARENT = "SCALE_PARENT"  # environment variable: number of the process that a run ends with
 GRACE_SECONDS = 60.0
@@ -39,10 +39,7 @@ class Signals:
         """Takes the handlers over."""
         if threading.current_thread() is not threading.main_thread():
             return
-        numbers = [signal.SIGTERM, signal.SIGINT]
-        if "SLURM_JOB_ID" in os.environ:
-            numbers.append(signal.SIGUSR1)  # what SLURM is told to send before a job's time is up
-        for number in numbers:
+        for number in _asking_to_stop():
             self._before[number] = signal.signal(number, self._handle)
 
     def release(self) -> None:
@@ -55,6 +52,34 @@ class Signals:
         if self.received and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = self.received or number
+
+
+class StopAtOnce(Signals):
+    """Raises `Interrupted` where the first signal arrives: for what comes before and after the training's steps.
+
+    Nothing has to be finished there, as all files are written whole or not at all. While the training listens itself,
+    its handlers are in force.
+    """
+
+    def __enter__(self) -> Self:
+        self.listen()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        again = self.received
+        super()._handle(number, frame)
+        if not again:
+            raise Interrupted(number)
+
+
+def _asking_to_stop() -> list[int]:
+    numbers: list[int] = [signal.SIGTERM, signal.SIGINT]
+    if "SLURM_JOB_ID" in os.environ:
+        numbers.append(signal.SIGUSR1)  # what SLURM is told to send before a job's time is up
+    return numbers
 
 
 def end_with_parent(*, seconds: float = 1.0) -> None:

@@ -7,7 +7,7 @@ import pickle
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -15,9 +15,13 @@ from scale import runs
 from scale.config import flat, plain, under
 from scale.provenance import source
 
+if TYPE_CHECKING:
+    from scale.data.datamodule import ImageDataModule
+
 log = logging.getLogger("scale")
 
 KEYS = ("resume", "rerun")
+ABSENT = "not there"  # what a key is said to be that one of two configurations lacks
 # What may differ when a run is gone on with. The first say where things are, the others where it is computed.
 PLACES = (
     *("resume", "rerun", "allow_changed_code", "paths", "threads", "logger", "evaluation", "callbacks.console"),
@@ -54,7 +58,10 @@ def expand(arguments: Sequence[str]) -> list[str]:
         raise ValueError("resume=... and rerun=... are for one run: leave -m out (a sweep goes on by its own command)")
     (key, value) = next(iter(given.items()))
     folder = Path(value.strip("'\"")).expanduser().resolve()
-    if key == "resume" and (folder / runs.METRICS).exists():
+    finished = (folder / runs.METRICS).exists()
+    if key == "rerun" and not finished and (folder / runs.CONFIG).exists():
+        raise FileNotFoundError(f"{folder} holds a run that has not finished: resume={folder} goes on with it")
+    if key == "resume" and finished:
         raise FileExistsError(
             f"{folder} holds a finished run: there is nothing to go on with (rerun={folder} repeats it)"
         )
@@ -83,27 +90,47 @@ def check(config: DictConfig, folder: Path) -> None:
     Raises:
         ValueError: the configuration or the code differ; all differences in one report.
     """
-    before, now = (dict(flat(plain(node))) for node in (OmegaConf.load(folder / runs.CONFIG), config))
-    lines = [
-        f"{key}: {before.get(key, 'not there')} then, {now.get(key, 'not there')} now"
-        for key in sorted({*before, *now})
-        if before.get(key) != now.get(key) and not under(key, PLACES)
-    ]
-    moved = [line for line in lines if under(line.partition(":")[0], HARDWARE)]
+    lines, moved = _differences(config, folder)
     for line in moved:
         log.warning("goes on elsewhere, so the figures are not those of an uninterrupted run to the last bit: %s", line)
-    lines = [line for line in lines if line not in moved]
     if lines:
         raise ValueError(
             f"{folder} was begun with another configuration: leave the overrides out, or begin another run\n"
             + "\n".join(f"  - {line}" for line in lines)
         )
-    record = json.loads((folder / runs.ENVIRONMENT).read_text())
-    if record.get("source") != source():
-        text = f"{folder} was begun with other code of scale (commit {(record.get('commit') or 'unknown')[:10]})"
+    text = _other_code(folder)
+    if text:
         if not config.allow_changed_code:
             raise ValueError(f"{text}: go back to it, or accept the mixture with allow_changed_code=true")
         log.warning("%s; its figures are a mixture", text)
+
+
+def check_rerun(config: DictConfig, folder: Path) -> None:
+    """Compares what a run is repeated with to what it was trained with; says if the code or the hardware differ.
+
+    Raises:
+        ValueError: the configuration differs; all differences in one report.
+    """
+    lines, moved = _differences(config, folder)
+    text = _other_code(folder)
+    if text:  # which may have other keys
+        log.warning("%s", "; ".join([text, *(line for line in lines if ABSENT in line)]))
+        lines = [line for line in lines if ABSENT not in line]
+    if lines:
+        raise ValueError(
+            f"{folder} was trained with another configuration: leave the overrides out, or train a new run without "
+            "rerun\n" + "\n".join(f"  - {line}" for line in lines)
+        )
+    for line in moved:
+        log.warning("is repeated elsewhere, so the figures may differ in their last digits: %s", line)
+
+
+def check_data(datamodule: "ImageDataModule", folder: Path) -> None:
+    """Raises ValueError if the data are not those that a run was trained with."""
+    import torch
+
+    state = torch.load(folder / runs.CHECKPOINTS / "best.ckpt", map_location="cpu", weights_only=True)
+    datamodule.load_state_dict(state[type(datamodule).__qualname__])
 
 
 def last_checkpoint(folder: Path) -> Path | None:
@@ -134,23 +161,47 @@ def last_checkpoint(folder: Path) -> Path | None:
     return None
 
 
-def compare(metrics: Mapping[str, Any], folder: Path) -> bool:
-    """Says whether a repeated run's figures agree with the first one's."""
+def differing(metrics: Mapping[str, Any], folder: Path) -> dict[str, tuple[Any, Any]]:
+    """The figures in which a repeated run differs from the first one: what they were, and what they are."""
     first = json.loads((folder / runs.METRICS).read_text())
-    pairs = {
+    return {
         f"{split}/{name}": (value, metrics[split].get(name))
         for split in ("val", "test")
         if split in first and split in metrics
         for name, value in first[split].items()
+        if value != metrics[split].get(name)
     }
-    different = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def compare(metrics: Mapping[str, Any], folder: Path) -> None:
+    """Says whether a repeated run's figures agree with the first one's."""
+    different = differing(metrics, folder)
     if not different:
-        log.info("the figures agree with those of %s: all %d are the same", folder, len(pairs))
-        return True
+        log.info("the figures agree with those of %s: all are the same", folder)
+        return
     for name, (then, now) in different.items():
         log.warning("%s: %s then, %s now", name, then, now)
-    log.warning("%d of %d figures differ from those of %s", len(different), len(pairs), folder)
-    return False
+    log.warning("%d figures differ from those of %s", len(different), folder)
+
+
+def _differences(config: DictConfig, folder: Path) -> tuple[list[str], list[str]]:
+    """What differs from the recorded configuration, a line each: what makes another run, and where it is computed."""
+    before, now = (dict(flat(plain(node))) for node in (OmegaConf.load(folder / runs.CONFIG), config))
+    lines = [
+        f"{key}: {before.get(key, ABSENT)} then, {now.get(key, ABSENT)} now"
+        for key in sorted({*before, *now})
+        if before.get(key) != now.get(key) and not under(key, PLACES)
+    ]
+    moved = [line for line in lines if under(line.partition(":")[0], HARDWARE)]
+    return [line for line in lines if line not in moved], moved
+
+
+def _other_code(folder: Path) -> str | None:
+    """Says so if a run was begun with other code than the present one."""
+    record = json.loads((folder / runs.ENVIRONMENT).read_text())
+    if record.get("source") == source():
+        return None
+    return f"{folder} was begun with other code of scale (commit {(record.get('commit') or 'unknown')[:10]})"
 
 
 def _key(argument: str) -> str:

@@ -44,7 +44,7 @@ def train(config: DictConfig, folder: str | Path, *, overrides: Sequence[str] = 
 
     from scale import hardware, resume, runs
     from scale.assembly import check_model
-    from scale.interruption import Interrupted
+    from scale.interruption import Interrupted, StopAtOnce
     from scale.logs import logging_to
 
     folder = Path(folder)
@@ -56,8 +56,10 @@ def train(config: DictConfig, folder: str | Path, *, overrides: Sequence[str] = 
     lock = None
     if main:
         lock = runs.reopen(folder) if going_on else runs.claim(folder)
-    with logging_to(folder / runs.LOG if main else None):
+    with logging_to(folder / runs.LOG if main else None), StopAtOnce():
         try:
+            if config.rerun is not None:
+                resume.check_rerun(config, Path(config.rerun))
             if going_on:
                 resume.check(config, folder)
             elif main:
@@ -87,13 +89,14 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[st
     from scale import hardware, loggers, outcome, resume, runs, tta
     from scale.assembly import build_datamodule, build_task, build_trainer
     from scale.callbacks import history
-    from scale.models.layers import macs, parameters
     from scale.tasks.problem import Problem
 
     hardware.prepare(config)
     started = time.perf_counter()
     datamodule = build_datamodule(config)
     datamodule.setup()
+    if config.rerun is not None:
+        resume.check_data(datamodule, Path(config.rerun))
     problem = Problem(datamodule.info.problem, len(datamodule.info.labels))
     labels = datamodule.train_labels
     weights = problem.class_weights(labels) if datamodule.balance == "weights" else None
@@ -104,11 +107,7 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[st
         class_weights=weights,
         logit_adjustment=datamodule.logit_adjustment,
     )
-    cost = {"parameters": parameters(task.net), "macs": macs(task.net, datamodule.image_shape)}
-    log.info("%s: %s", datamodule.info.title, outcome.describe(datamodule))
-    size = f"{cost['parameters']:,} parameters, {cost['macs'] / 1e9:.3f} G multiply-adds"
-    log.info("%s: %s", type(task.net).__name__, size)
-
+    cost = _announce(task, datamodule)
     logger = loggers.build_loggers(config, folder)
     failed = True
     try:
@@ -146,6 +145,23 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[st
         if config.rerun is not None:
             resume.compare(metrics, Path(config.rerun))
     return metrics
+
+
+def _announce(task: "ClassificationTask", datamodule: "ImageDataModule") -> dict[str, int]:
+    """Says what is trained on what; returns what the network costs."""
+    from scale import outcome
+    from scale.models.layers import macs, parameters
+
+    cost = {"parameters": parameters(task.net), "macs": macs(task.net, datamodule.image_shape)}
+    log.info("%s: %s", datamodule.info.title, outcome.describe(datamodule))
+    size = f"{cost['parameters']:,} parameters, {cost['macs'] / 1e9:.3f} G multiply-adds"
+    log.info("%s: %s", type(task.net).__name__, size)
+    there = len(datamodule.train_labels)
+    if datamodule.batch_size > there:
+        log.warning(
+            "data.batch_size=%d, but there are %d samples: a batch has all of them", datamodule.batch_size, there
+        )
+    return cost
 
 
 def _requeue(number: int) -> None:
@@ -196,7 +212,7 @@ def _job(config: DictConfig) -> str | None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from scale import sweep_job
+    from scale import resume, sweep_job
     from scale.interruption import Interrupted, end_with_parent
     from scale.usage import USER_ERRORS
 
@@ -206,13 +222,15 @@ def _job(config: DictConfig) -> str | None:
     end_with_parent()
     logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of its font cache
     try:
-        train(config, Path(settings.runtime.output_dir), overrides=settings.overrides.task)
+        metrics = train(config, Path(settings.runtime.output_dir), overrides=settings.overrides.task)
     except Interrupted as stop:
         sys.exit(128 + stop.number)
     except USER_ERRORS as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         print(f"scale: {error}", file=sys.stderr)
+        sys.exit(1)
+    if config.rerun is not None and resume.differing(metrics, Path(config.rerun)):
         sys.exit(1)
     return None
 
@@ -233,7 +251,11 @@ def main() -> None:
     configuration.check_command_line(sys.argv[1:])
     configuration.share_stamp()
     folder = str(configuration.directory())
-    hydra.main(version_base=configuration.VERSION_BASE, config_path=folder, config_name="train")(_job)()
+    try:
+        hydra.main(version_base=configuration.VERSION_BASE, config_path=folder, config_name="train")(_job)()
+    except KeyboardInterrupt:  # before the run began, or a second Ctrl-C
+        print("scale: stopped by SIGINT", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
 
 
 if __name__ == "__main__":

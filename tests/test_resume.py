@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from omegaconf import OmegaConf
 
 import scale
 from scale import resume, runs
@@ -235,10 +236,77 @@ def test_a_run_in_use_is_left_alone(arguments, tmp_path, monkeypatch):
 def test_a_rerun_says_whether_it_agrees(whole, arguments, tmp_path, capsys):
     train(scale.compose([*arguments, f"rerun={whole}"]), tmp_path / "again")
     assert "the figures agree" in capsys.readouterr().out
-    train(scale.compose([*arguments, "seed=1", f"rerun={whole}"]), tmp_path / "other")
+    changed = shutil.copytree(whole, tmp_path / "changed")
+    metrics = json.loads((changed / "metrics.json").read_text())
+    metrics["test"]["auc"] += 0.01
+    (changed / "metrics.json").write_text(json.dumps(metrics))
+    train(scale.compose([*arguments, f"rerun={changed}"]), tmp_path / "other")
     said = capsys.readouterr().out
     assert "test/auc:" in said
-    assert "figures differ from those of" in said
+    assert "1 figures differ from those of" in said
+
+
+def test_a_rerun_is_of_the_same_configuration_data_and_of_a_finished_run(
+    whole, arguments, tmp_path, monkeypatch, capsys
+):
+    with pytest.raises(ValueError, match=r"another configuration.*\n  - seed: 0 then, 1 now$"):
+        train(scale.compose([*arguments, "seed=1", f"rerun={whole}"]), tmp_path / "seed")
+    other = scale.compose([*arguments, f"rerun={_with_other_data(whole, tmp_path)}"])
+    with pytest.raises(ValueError, match="images or labels are not those"):
+        train(other, tmp_path / "data")
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "config.yaml").touch()
+    with pytest.raises(FileNotFoundError, match="not finished: resume="):
+        resume.expand([f"rerun={tmp_path / 'begun'}"])
+    monkeypatch.setattr(resume, "source", lambda: "other")
+    record = OmegaConf.load(whole / "config.yaml")
+    del record.trainer["detect_anomaly"]
+    older = shutil.copytree(whole, tmp_path / "older")
+    OmegaConf.save(record, older / "config.yaml")
+    train(scale.compose([*arguments, f"rerun={older}"]), tmp_path / "new")
+    said = capsys.readouterr().out
+    assert "other code" in said
+    assert "trainer.detect_anomaly: not there then, False now" in said
+    assert "the figures agree" in said
+
+
+def _with_other_data(run, folder):
+    """A copy of a run whose record says that it was trained on other data."""
+    copy = shutil.copytree(run, folder / "other data")
+    state = torch.load(copy / "checkpoints" / "best.ckpt", weights_only=True)
+    (name,) = (key for key in state if key.endswith("DataModule"))
+    state[name]["digest"] = "other"
+    torch.save(state, copy / "checkpoints" / "best.ckpt")
+    return copy
+
+
+@pytest.mark.parametrize("phase", ["prepare", "evaluate"])
+def test_a_signal_before_and_after_the_training_ends_the_run_at_once(
+    phase, whole, arguments, tmp_path, monkeypatch, capsys
+):
+    from scale import interruption
+
+    asked = []
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setattr(interruption, "requeue", lambda: asked.append(True))
+    before = signal.getsignal(signal.SIGUSR1)
+    name = {"prepare": "configure_optimizers", "evaluate": "test_step"}[phase]
+    original = getattr(ClassificationTask, name)
+
+    def stopped(self, *args):
+        os.kill(os.getpid(), signal.SIGUSR1)
+        return original(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ClassificationTask, name, stopped)
+        with pytest.raises(Interrupted):
+            train(scale.compose(arguments), tmp_path / "run", overrides=arguments)
+    assert asked
+    assert signal.getsignal(signal.SIGUSR1) is before
+    assert "Go on with: python -m scale.train resume=" in capsys.readouterr().out
+    assert not (tmp_path / "run" / "metrics.json").exists()
+    _go_on(arguments, tmp_path / "run")
+    _same(whole, tmp_path / "run")
 
 
 def test_minutes_between_checkpoints(arguments, tmp_path, monkeypatch):
