@@ -142,6 +142,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     own = dict(a.split("=", 1) for a in given if a.startswith(("models=", "accelerator=")))
     overrides = [a for a in given if a.split("=", 1)[0] not in own]
+    if any(override.startswith("model=") for override in overrides):
+        print("scale: model=... is for one network: give models=[...] with all that are timed", file=sys.stderr)
+        sys.exit(2)
     names = own.get("models", "scale,resnet18").strip("[]").replace(" ", "").split(",")
     for name in names:
         configuration.check_command_line([f"model={name}", *overrides])

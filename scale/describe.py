@@ -189,19 +189,23 @@ def announced(config: Any) -> "tuple[DataSet, tuple[int, ...], Problem]":
 def _describe(config: Any, output: Path | None) -> None:
     try:
         info, shape, problem = announced(config)
+        net = configuration.instantiate(
+            config.model, spatial_dims=len(shape) - 1, in_channels=shape[0], outputs=problem.outputs
+        )
     except ValueError as error:
         print(f"scale: {error}", file=sys.stderr)
         sys.exit(2)
-    net = configuration.instantiate(
-        config.model, spatial_dims=len(shape) - 1, in_channels=shape[0], outputs=problem.outputs
-    )
     if not hasattr(net, "forward_intermediates") or not hasattr(net, "streams"):
         print(f"scale: {type(net).__name__} has no streams: describe draws the SCALE networks", file=sys.stderr)
         sys.exit(2)
     flow = trace(net, shape)
     print(text(flow))
     if output is not None:
-        draw(flow, title=f"{type(net).__name__} on {info.title}").savefig(output, dpi=150)
+        try:
+            draw(flow, title=f"{type(net).__name__} on {info.title}").savefig(output, dpi=150)
+        except (OSError, ValueError) as error:  # no such folder, no such format
+            print(f"scale: output={output}: {error}", file=sys.stderr)
+            sys.exit(2)
         print(f"drawn to {output}")
 
 

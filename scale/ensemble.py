@@ -87,12 +87,22 @@ def evaluate(folders: Sequence[str | Path], *, output: str | Path | None = None)
 def table(record: Mapping[str, Any]) -> str:
     """The ensemble beside the mean of its runs."""
     names = {"val": "val", "test": "test", "val_tta": "val, mirrored", "test_tta": "test, mirrored"}
-    single = {key: float(np.mean([run["test"][key] for run in record["runs"]])) for key in ("auc", "acc")}
+    single = {key: _mean([run["test"][key] for run in record["runs"]]) for key in ("auc", "acc")}
     rows = {text: record[split] for split, text in names.items() if split in record}
     rows["test, mean of the single runs"] = single
     width = max(map(len, rows)) + 2
-    lines = [f"{text:{width}}{found['auc']:.3f}  {found['acc']:.3f}" for text, found in rows.items()]
+    lines = [f"{text:{width}}{_shown(found['auc'])}  {_shown(found['acc'])}" for text, found in rows.items()]
     return "\n".join([f"{'':{width}}AUC    ACC", *lines])
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if len(known) == len(values) else None
+
+
+def _shown(value: float | None) -> str:
+    """Three digits; `-` for an AUC that is undefined because a class is missing."""
+    return "-    " if value is None or np.isnan(value) else f"{value:.3f}"
 
 
 def _read(folder: str | Path) -> Member:

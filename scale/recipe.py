@@ -44,6 +44,23 @@ def differences(folder: Path, metrics: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def name_of(folder: Path, metrics: Mapping[str, Any], *, given: str = "") -> str:
+    """What a run is called in tables beside its model: its variant, or the one that is given.
+
+    Raises:
+        ValueError: it has none, though it was not trained with the default recipe.
+    """
+    if given:
+        return given
+    changed = differences(folder, metrics)
+    if changed:
+        raise ValueError(
+            f"{folder} was not trained with the default recipe: {', '.join(changed)}; give it a name of its own in the "
+            f"tables: python -m scale.report variant=NAME {folder}"
+        )
+    return str(metrics.get("variant", ""))
+
+
 @cache
 def _default(*choices: str) -> dict[str, Any]:
     return _values(plain(compose(choices)))

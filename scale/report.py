@@ -47,15 +47,9 @@ def row(folder: str | Path, *, variant: str = "") -> dict[str, str]:
         raise ValueError(f"{folder} was trained with test=false: it has no result on test")
     environment = json.loads((folder / "environment.json").read_text())
     check_whole(metrics, folder)
-    changed = [] if variant else recipe.differences(folder, metrics)
-    if changed:
-        raise ValueError(
-            f"{folder} was not trained with the default recipe: {', '.join(changed)}; give it a name of its own in the "
-            f"tables: python -m scale.report variant=NAME {folder}"
-        )
     columns = {"": "test", "tta_": "test_tta", "val_": "val"}
     figures = {
-        f"{prefix}{name}": round(metrics[split][name], 5)
+        f"{prefix}{name}": "" if metrics[split][name] is None else round(metrics[split][name], 8)
         for prefix, split in columns.items()
         if split in metrics
         for name in ("auc", "acc")
@@ -64,7 +58,7 @@ def row(folder: str | Path, *, variant: str = "") -> dict[str, str]:
         **{key: metrics[key] for key in ("flag", "size", "seed", "epochs", "best_epoch", "hardware")},
         **figures,
         "model": metrics["model"]["name"],
-        "variant": variant or metrics.get("variant", ""),
+        "variant": recipe.name_of(folder, metrics, given=variant),
         "seconds": round(metrics["seconds"]["fit"]),
         "parameters": metrics["model"]["parameters"],
         "macs": metrics["model"]["macs"],
@@ -210,8 +204,8 @@ def _mean(runs: Sequence[Row], name: str) -> str:
 
 def _change(runs: Sequence[Row], whole: Sequence[Row], name: str) -> str:
     """Mean difference to the whole network's runs with the same seeds."""
-    before = {found["seed"]: float(found[name]) for found in whole}
-    changes = [float(found[name]) - before[found["seed"]] for found in runs if found["seed"] in before]
+    before = {found["seed"]: float(found[name]) for found in whole if found[name]}
+    changes = [float(found[name]) - before[found["seed"]] for found in runs if found[name] and found["seed"] in before]
     return _spread(changes, sign="+") if changes else ""
 
 
@@ -256,7 +250,7 @@ def main() -> None:
         if trust:
             from scale.attribution import results
 
-            results.add(folders)
+            results.add(folders, variant=variant)
             print(results.table(results.read()))
             return
         for line in add(folders, variant=variant) if folders else []:

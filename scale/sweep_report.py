@@ -90,8 +90,8 @@ def markdown(rows: Sequence[Mapping[str, Any]], groups: Sequence[Mapping[str, An
         + "."
     ]
     notes.append("Mean ± standard deviation over n seeds, each run's epoch chosen by val AUC.")
-    if any(row["fast_dev_run"] for row in rows):
-        notes.append("Among them are fast_dev_runs, which are no results.")
+    if any(row["fast_dev_run"] or row["partial"] for row in rows):
+        notes.append("Among them are runs that saw a part of their splits only, which are no results.")
     text = "\n".join(lines) + "\n\n" + " ".join(notes)
     left = [f"- job {row['number']} {row['status']}: `{row['overrides']}`" + _why(row) for row in rows]
     left = [line for line, row in zip(left, rows, strict=True) if row["status"] != "done"]
@@ -101,7 +101,8 @@ def markdown(rows: Sequence[Mapping[str, Any]], groups: Sequence[Mapping[str, An
 def _row(number: int, overrides: Sequence[str], folder: Path | None) -> dict[str, Any]:
     settings = sweep_plan.settings_of(overrides)
     row: dict[str, Any] = {"number": number, "overrides": " ".join(f"{k}={v}" for k, v in settings.items())}
-    row |= {"settings": settings, "status": "missing", "reason": "", "folder": "", "attempts": 0, "fast_dev_run": False}
+    row |= {"settings": settings, "status": "missing", "reason": "", "folder": "", "attempts": 0}
+    row |= {"fast_dev_run": False, "partial": False}
     if folder is None:
         return row
     record = sweep.read(folder / sweep.JOB)
@@ -116,6 +117,7 @@ def _row(number: int, overrides: Sequence[str], folder: Path | None) -> dict[str
         **row,
         **{key: found[key] for key in ("flag", "size", "seed", "epochs", "best_epoch", "fast_dev_run")},
         **{name: (found.get(split) or {}).get(name.removeprefix("val_")) for name, split in FIGURES.items()},
+        "partial": found.get("partial", False),
         "model": found["model"]["name"],
         "fit_seconds": found["seconds"]["fit"],
         "status": "done",

@@ -27,6 +27,7 @@ def test_every_round_but_the_first_counts():
         (["models=scale", "trainer.precision=64-true"], "give one of 32-true, bf16-mixed, 16-mixed"),
         (["models=scale", "data=npz", "data.path=x.npz", "data.problem=binary"], "give data=<one of them>"),
         (["models=scala"], "did you mean 'scale'"),
+        (["models=scale", "model=resnet18"], "give models=[...]"),
     ],
 )
 def test_what_cannot_be_timed(arguments, said, capsys):

@@ -31,6 +31,19 @@ def test_the_command_prints_and_draws(monkeypatch, tmp_path, capsys):
     assert path.stat().st_size > 10_000
 
 
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [("output=/none/x.png", "No such file"), ("output=x.foo", "foo"), ("model.dim=30", "not a multiple of heads")],
+)
+def test_what_cannot_be_drawn(argument, said, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["describe", "data=breastmnist", "model=scale_tiny", argument])
+    with pytest.raises(SystemExit) as stop:
+        describe.main()
+    assert stop.value.code == 2
+    assert said in capsys.readouterr().err
+
+
 def test_own_files_are_not_in_the_catalog(tmp_path, capsys):
     with pytest.raises(SystemExit):
         describe._describe(config.compose(["data=npz", "data.path=x.npz", "data.problem=binary"]), None)

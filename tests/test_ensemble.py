@@ -107,6 +107,11 @@ def test_runs_that_do_not_go_together(tmp_path, changes, message):
     assert not (tmp_path / "mean").exists()
 
 
+def test_an_auc_that_is_undefined_is_shown_as_such():
+    record = {"test": {"auc": float("nan"), "acc": 0.5}, "runs": [{"test": {"auc": None, "acc": 0.5}}] * 2}
+    assert [line.split()[-2:] for line in ensemble.table(record).splitlines()[1:]] == [["-", "0.500"]] * 2
+
+
 def test_what_is_no_set_of_runs(tmp_path):
     with pytest.raises(ValueError, match="at least two runs"):
         ensemble.evaluate([finished(tmp_path / "a", 0)])

@@ -123,6 +123,20 @@ def test_without_ablations_it_says_how_to_get_them(tmp_path):
     assert "experiment=ablation" in report.ablation_table([])
 
 
+def test_an_auc_that_is_undefined_is_left_empty(tmp_path):
+    path = tmp_path / "scale.csv"
+    report.add([run_folder(tmp_path, 0, 0.9, val={"auc": None, "acc": 0.9}), run_folder(tmp_path, 1, None)], path)
+    assert [(found["auc"], found["val_auc"]) for found in report.read(path)] == [("0.9", ""), ("", "0.9")]
+    assert "| `scale` | 28 | 0, 1 |  | 0.800" in report.table(report.read(path))
+    report.add([run_folder(tmp_path, seed, None, variant="gate") for seed in (0, 1)], path)
+    assert "| gate | 0, 1 |  |  | 0.800" in report.ablation_table(report.read(path))
+
+
+def test_a_single_run_is_rounded_once(tmp_path):
+    run = run_folder(tmp_path, 0, 365 / 382)
+    assert f"**{365 / 382:.3f}**" in report.table([report.row(run)])
+
+
 def test_what_is_no_result(tmp_path):
     with pytest.raises(ValueError, match="fast_dev_run"):
         report.row(run_folder(tmp_path, 0, 0.5, fast_dev_run=True))

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 import scale
 from scale import runs
+from scale.callbacks import history
 from scale.data import catalog, phantom
 from scale.evaluate import evaluate_run, predict, score_file
 from scale.train import train
@@ -221,6 +222,23 @@ def test_precision_of_float32_products(hardware, precision, tmp_path, phantom_ro
     assert torch.get_float32_matmul_precision() == precision
     assert torch.backends.cudnn.allow_tf32 == (precision == "high")
     torch.set_float32_matmul_precision("highest")
+
+
+def test_mixed_precision_is_for_training_alone(tmp_path, phantom_root):
+    train(scale.compose(_small(phantom_root, "hardware=amp")), tmp_path / "run")
+    probabilities = runs.read_predictions(tmp_path / "run")["test"]["probabilities"]
+    assert len(np.unique(probabilities[:, 1])) == len(probabilities)  # bfloat16 would tie
+    assert evaluate_run(tmp_path / "run")["difference"] < 1e-6
+
+
+def test_figures_of_val_stand_only_where_it_was_seen(tmp_path, phantom_root):
+    more = ["trainer.max_epochs=4", "trainer.check_val_every_n_epoch=2"]
+    train(scale.compose(_small(phantom_root, *more)), tmp_path / "run")
+    rows = history.read(tmp_path / "run" / "history.csv")
+    assert ["val/auc" in row for row in rows] == [False, True, False, True]
+    assert len({row["lr"] for row in rows}) == 4
+    lines = [line for line in (tmp_path / "run" / "train.log").read_text().splitlines() if "epoch " in line]
+    assert ["val AUC" in line for line in lines if "/4" in line] == [False, True, False, True]
 
 
 def test_double_precision_trains(tmp_path, phantom_root):

@@ -5,11 +5,12 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from scale import recipe
 from scale.attribution.catalog import CONTROLS, METHODS
 from scale.attribution.record import AGAINST, QUALITY, write_table
 
 RESULTS = Path(__file__).resolve().parents[1] / "published" / "explanations.csv"
-RUN = ("flag", "size", "model", "seed")
+RUN = ("flag", "size", "model", "variant", "seed")
 COLUMNS = (*RUN, "method", "control", "measure", "better", "mean", "low", "high", "n")
 SHOWN = {  # heading of a column: measure, and what it is compared with
     "pointing game": ("pointing_game", ""),
@@ -21,11 +22,16 @@ SHOWN = {  # heading of a column: measure, and what it is compared with
 Row = Mapping[str, str]
 
 
-def rows_of(folder: str | Path) -> list[Row]:
+def rows_of(folder: str | Path, *, variant: str = "") -> list[Row]:
     """The measures of one run's `explanations/`.
+
+    Args:
+        folder: of the run.
+        variant: what the run is called, where its own configuration does not say.
 
     Raises:
         FileNotFoundError: the run was not explained, or without measures.
+        ValueError: it has no name of its own though its recipe is not the default one.
     """
     folder = Path(folder)
     tables = (("quality.csv", QUALITY), ("against_random.csv", AGAINST))
@@ -33,7 +39,8 @@ def rows_of(folder: str | Path) -> list[Row]:
         if not (folder / "explanations" / name).is_file():
             raise FileNotFoundError(f"{folder} has no explanations/{name}: python -m scale.explain run={folder}")
     metrics = json.loads((folder / "metrics.json").read_text())
-    run = {name: str(metrics[name]) for name in ("flag", "size", "seed")} | {"model": metrics["model"]["name"]}
+    run = {name: str(metrics[name]) for name in ("flag", "size", "seed")}
+    run |= {"model": metrics["model"]["name"], "variant": recipe.name_of(folder, metrics, given=variant)}
     found: list[Row] = []
     for name, _ in tables:
         with (folder / "explanations" / name).open(newline="") as file:
@@ -46,13 +53,13 @@ def read(path: Path = RESULTS) -> list[Row]:
     if not path.is_file():
         return []
     with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+        return [{name: row.get(name) or "" for name in COLUMNS} for row in csv.DictReader(file)]
 
 
-def add(folders: Iterable[str | Path], path: Path = RESULTS) -> None:
-    """Adds runs; what a method has of the same data set, size, model and seed takes the place of what it had."""
+def add(folders: Iterable[str | Path], path: Path = RESULTS, *, variant: str = "") -> None:
+    """Adds runs; what a method has of the same data, model, variant and seed takes the place of what it had."""
     for folder in folders:
-        new = rows_of(folder)
+        new = rows_of(folder, variant=variant)
         places = {(_run(row), row["method"]) for row in new}
         kept = [row for row in read(path) if (_run(row), row["method"]) not in places]
         write_table(path, COLUMNS, sorted(kept + new, key=_run))
@@ -68,8 +75,9 @@ def table(rows: Sequence[Row]) -> str:
         methods = sorted({found[0] for found in values}, key=order.index)
         lines = [["method", *columns], ["---"] * (len(columns) + 1)]
         lines += [[f"`{name}`", *(_cell(values.get((name, *key))) for key in columns.values())] for name in methods]
-        flag, size, model, seed = run
-        title = f"**{flag}**, {size} pixels, `{model}`, seed {seed}"
+        flag, size, model, variant, seed = run
+        name = f"`{model}`, {variant}" if variant else f"`{model}`"
+        title = f"**{flag}**, {size} pixels, {name}, seed {seed}"
         parts.append("\n".join([title, "", *(f"| {' | '.join(line)} |" for line in lines)]))
     return "\n\n".join(parts)
 

@@ -22,6 +22,15 @@ class Console(L.Callback):
     def __init__(self, *, bar: bool | None = None) -> None:
         self.show = sys.stdout.isatty() if bar is None else bar
         self._bar: tqdm[Any] | None = None
+        self._validated = False
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Forgets the epoch before."""
+        self._validated = False
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Notes that the epoch has figures of val."""
+        self._validated = True
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Opens the bar."""
@@ -41,7 +50,8 @@ class Console(L.Callback):
         """Says how far the training is."""
         done, values = trainer.current_epoch + 1, trainer.callback_metrics
         names = {"train/loss": "loss", "val/loss": "val loss", "val/auc": "val AUC", "val/acc": "val ACC"}
-        shown = {text: f"{float(values[name]):.4f}" for name, text in names.items() if name in values}
+        known = {name: text for name, text in names.items() if self._validated or not name.startswith("val/")}
+        shown = {text: f"{float(values[name]):.4f}" for name, text in known.items() if name in values}
         if self._bar is not None:
             self._bar.set_postfix(epoch=f"{done}/{self._epochs}", **shown)
         left = (time.perf_counter() - self._started) / (done - self._first) * (self._epochs - done)

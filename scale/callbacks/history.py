@@ -18,6 +18,7 @@ class History(L.Callback):
 
     def __init__(self) -> None:
         self.rows: list[dict[str, float]] = []
+        self._validated = False
         self._started, self._spent = (
             time.perf_counter(),
             0.0,
@@ -29,12 +30,21 @@ class History(L.Callback):
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Starts the epoch's clock."""
-        self._started, self._spent = time.perf_counter(), 0.0
+        self._started, self._spent, self._validated = time.perf_counter(), 0.0, False
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Notes that the epoch has figures of val; of others the trainer keeps those of an earlier one."""
+        self._validated = True
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Adds the epoch's row."""
-        values = {key: float(value) for key, value in trainer.callback_metrics.items()}
+        values = {
+            key: float(value)
+            for key, value in trainer.callback_metrics.items()
+            if self._validated or not key.startswith("val/")
+        }
         own = {"epoch": trainer.current_epoch, "step": trainer.global_step}
+        own["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
         values |= own | {"seconds": round(self._clock(), 3)}
         self.rows.append({column: values[column] for column in COLUMNS if column in values})
         if trainer.is_global_zero:

@@ -82,6 +82,8 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
         with zipfile.ZipFile(path) as archive:
             yield archive
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
+        if "Object arrays" in str(error):  # NumPy's refusal to unpickle
+            raise ValueError(f"{path} holds Python objects; save plain arrays of integers") from error
         raise ValueError(
             f"{path} is truncated, damaged or no npz file ({error or type(error).__name__}); "
             "delete it, then download or make it again"

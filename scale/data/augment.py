@@ -27,7 +27,7 @@ class Augment:
     Flips, quarter turns, rotation, scaling and shift are composed into one affine matrix per sample and applied with
     one interpolation. Only changes that the data set's `Symmetry` allows are drawn, so one configuration serves all
     data sets. Every sample draws its own parameters from a CPU generator, so that a batch is augmented alike on every
-    device.
+    device, but for `noise`, which is drawn where the images are.
 
     Args:
         flips: mirror along the axes that the symmetry allows, each with probability 1/2.
@@ -116,7 +116,7 @@ class Augment:
             images = F.grid_sample(images, grid, mode="bilinear", padding_mode=self.padding, align_corners=False)
         images = self._intensity(images, factors[rows].to(images.device))
         if self.noise:
-            images = images + self._noise(images, factors[rows, 3], seed=seed + offset)
+            images = images + self._noise(images, factors[:, 3], seed=seed)[rows]
         if self.erase:
             images = self._erase(images, corners[rows].to(images.device))
         return images.clamp(0, 1)
@@ -168,8 +168,10 @@ class Augment:
         return images
 
     def _noise(self, images: Tensor, strength: Tensor, *, seed: int) -> Tensor:
+        """Noise (total, C, *S) of the whole global batch."""
         generator = torch.Generator(device=images.device).manual_seed(seed)
-        noise = torch.randn(images.shape, generator=generator, device=images.device, dtype=images.dtype)
+        shape = (len(strength), *images.shape[1:])
+        noise = torch.randn(shape, generator=generator, device=images.device, dtype=images.dtype)
         return noise * (strength.to(images.device) * self.noise).view((-1,) + (1,) * (images.ndim - 1))
 
     def _erase(self, images: Tensor, corners: Tensor) -> Tensor:

@@ -76,21 +76,32 @@ class ImageDataModule(L.LightningDataModule):
         self._mirrored: tuple[int, ...] = ()
         self.mean: Tensor | None = None
         self.std: Tensor | None = None
+        self._expected: str | None = None  # digest of the data that a checkpoint was made with
 
     def open(self) -> tuple[DataSet, dict[str, Split]]:
         """What the data set is, and its splits."""
         raise NotImplementedError
 
     def setup(self, stage: str | None = None) -> None:
-        """Opens the files once; the statistics of the train split are kept in checkpoints."""
+        """Opens the files once; the statistics of the train split are kept in checkpoints.
+
+        Raises:
+            ValueError: the data are not those of the checkpoint that was loaded, or an option does not fit them.
+        """
         if not self.splits:
             self.info, self.splits = self.open()
             if self.info.problem == "ordinal" and self.grades == "classes":
                 self.info = replace(self.info, problem="multiclass")
+            if self.balance == "root" and self.info.problem not in ("binary", "multiclass"):
+                raise ValueError(
+                    f"data.balance=root is for binary and multi-class problems, but {self.info.title} is "
+                    f"{self.info.problem}: give weights, sampler or none"
+                )
             labels = self.splits["train"].labels
             self.train_indices = stratified_subset(labels, fraction=self.train_fraction, seed=self.seed)
         if self.mean is None or self.std is None:
             self.mean, self.std = self._statistics()
+        self._check()
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -111,19 +122,15 @@ class ImageDataModule(L.LightningDataModule):
         The logarithm of a class' drawn over its true share (arXiv:2007.07314); None where samples are drawn as they
         are, or where a balanced answer is wanted.
         """
-        if self.balance != "root" or not self._one_of_classes:
+        if self.balance != "root":
             return None
         counts = np.bincount(self.train_labels[:, 0], minlength=len(self.info.labels)).clip(min=1)
         drawn = np.sqrt(counts)
         return torch.from_numpy(np.log(drawn / drawn.sum()) - np.log(counts / counts.sum())).float()
 
-    @property
-    def _one_of_classes(self) -> bool:
-        return self.info.problem in ("binary", "multiclass")
-
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """Shuffled training batches."""
-        power = {"sampler": 1.0, "root": 0.5 if self._one_of_classes else 0.0}.get(self.balance, 0.0)
+        power = {"sampler": 1.0, "root": 0.5}.get(self.balance, 0.0)
         sampler = TrainBatches(
             self.train_indices,
             batch_size=self.batch_size,
@@ -195,12 +202,16 @@ class ImageDataModule(L.LightningDataModule):
         Raises:
             ValueError: the data are opened and are not those that the checkpoint was made with.
         """
-        if self.splits and state_dict["digest"] != self._digest():
+        self._expected = state_dict["digest"]
+        self._check()
+        self.mean, self.std = torch.tensor(state_dict["mean"]), torch.tensor(state_dict["std"])
+
+    def _check(self) -> None:
+        if self.splits and self._expected is not None and self._expected != self._digest():
             raise ValueError(
                 "the images or labels are not those the run was begun with (labels, shapes or the mean of the images "
                 "differ): give its own with data.root=... or data.path=..., or begin another run"
             )
-        self.mean, self.std = torch.tensor(state_dict["mean"]), torch.tensor(state_dict["std"])
 
     def _loader(
         self, split: str, sampler: TrainBatches | EvalBatches, *, kind: type[DataLoader[Any]] = DataLoader

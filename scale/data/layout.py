@@ -63,6 +63,11 @@ def infer(
 
 
 def _spatial_dims(shape: tuple[int, ...]) -> int:
+    if len(shape) == 5 and shape[-1] > _THIN:
+        raise ValueError(
+            f"images of shape {shape} would be volumes (N, D, H, W, C) of {shape[-1]} channels. Channels must come "
+            "last; if they do, say so: data.spatial_dims=3"
+        )
     if len(shape) != 4:
         return len(shape) - 1 if len(shape) < 4 else len(shape) - 2
     *others, last = shape[1:]
@@ -110,7 +115,7 @@ def as_labels(key: str, labels: np.ndarray) -> np.ndarray:
         raise ValueError(f"{key} has type {labels.dtype}; labels must be integers")
     if labels.ndim not in (1, 2):
         raise ValueError(f"{key} has shape {labels.shape}; expected (N, L) or (N,)")
-    return labels.reshape(len(labels), -1).astype(np.int64)
+    return (labels if labels.ndim == 2 else labels[:, None]).astype(np.int64)
 
 
 def check_labels(key: str, labels: np.ndarray, count: int, layout: Layout) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scale.models.layers import norm
+from scale.models.layers import Conv3d, conv3d, norm
 from scale.models.scale_net import Intermediates, check_choice
 
 CONVOLUTIONS = ("3d", "2.5d", "acs")
@@ -36,7 +35,7 @@ class FlatConv3d(nn.Module):
         for axis, weight in enumerate(self.weight.split(self.split)):
             if len(weight):
                 padding = [0 if i == axis else self.padding for i in range(3)]
-                parts.append(F.conv3d(x, weight.unsqueeze(2 + axis), stride=self.stride, padding=padding))
+                parts.append(conv3d(x, weight.unsqueeze(2 + axis), stride=self.stride, padding=padding))
         return torch.cat(parts, dim=1)
 
 
@@ -48,7 +47,7 @@ def convolution(
     if spatial_dims == 2:
         return nn.Conv2d(in_channels, out_channels, kernel, stride=stride, padding=padding, bias=False)
     if kind == "3d":
-        dense = nn.Conv3d(in_channels, out_channels, kernel, stride=stride, padding=padding, bias=False)
+        dense = Conv3d(in_channels, out_channels, kernel, stride=stride, padding=padding, bias=False)
         with torch.no_grad():  # the official code starts from a 2D kernel, spread evenly over the depth
             dense.weight.copy_(nn.Conv2d(in_channels, out_channels, kernel).weight.unsqueeze(2) / kernel)
         return dense

@@ -8,16 +8,44 @@ from typing import cast
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
+
+
+def conv3d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    stride: int | Sequence[int] = 1,
+    padding: int | str | Sequence[int] = 0,
+) -> Tensor:
+    """`torch.nn.functional.conv3d`, in float32 where mixed precision meets a CPU.
+
+    oneDNN's bfloat16 gradient of the weights holds uninitialised memory where an edge is shorter than the kernel
+    (seen with torch 2.6 to 2.15).
+    """
+    if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+        with torch.autocast("cpu", enabled=False):
+            return F.conv3d(x.float(), weight, bias, stride=stride, padding=padding)
+    return F.conv3d(x, weight, bias, stride=stride, padding=padding)
+
+
+class Conv3d(nn.Conv3d):
+    """`torch.nn.Conv3d` by `conv3d`."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """input: (B, C, D, H, W); returns (B, out_channels, *S)."""
+        return conv3d(input, self.weight, self.bias, stride=self.stride, padding=self.padding)
 
 
 def conv(
     in_channels: int, out_channels: int, *, spatial_dims: int, kernel: int = 3, stride: int = 1, bias: bool = False
 ) -> nn.Module:
     """A convolution in two or three dimensions that keeps the size (divided by `stride`, rounded up)."""
-    kind = {2: nn.Conv2d, 3: nn.Conv3d}[spatial_dims]
+    kind = {2: nn.Conv2d, 3: Conv3d}[spatial_dims]
     return kind(in_channels, out_channels, kernel, stride=stride, padding=kernel // 2, bias=bias)
 
 

@@ -25,7 +25,7 @@ def shrink(x: Tensor, factor: int) -> Tensor:
     """Reduces the edges and keeps what the mean would lose.
 
     Args:
-        x: (B, C, *S); edges that `factor` does not divide are filled up with zeros.
+        x: (B, C, *S); edges that `factor` does not divide are filled up with their outermost values, on both sides.
         factor: edge of the blocks that become one cell.
 
     Returns:
@@ -34,8 +34,9 @@ def shrink(x: Tensor, factor: int) -> Tensor:
     """
     if factor == 1:
         return x
-    padding = [value for n in reversed(x.shape[2:]) for value in (0, -n % factor)]
-    x = F.pad(x, padding)
+    lacking = [-n % factor for n in reversed(x.shape[2:])]
+    if any(lacking):
+        x = F.pad(x, [value for n in lacking for value in (n // 2, n - n // 2)], mode="replicate")
     blocks = x
     for axis in range(2, x.ndim):  # (B, C, d, f, h, f, w, f): each axis splits into cells and places within a cell
         place = 2 * axis - 2

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scale.models.layers import ResidualBlock, norm
+from scale.models.layers import ResidualBlock, conv3d, norm
 
 
 class Stem(nn.Module):
@@ -28,7 +28,7 @@ class Stem(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, *, spatial_dims: int, kernel: int = 5) -> None:
         super().__init__()
         self.in_channels, self.padding = in_channels, kernel // 2
-        self.convolve = {2: F.conv2d, 3: F.conv3d}[spatial_dims]
+        self.convolve: Callable[..., Tensor] = conv3d if spatial_dims == 3 else F.conv2d
         self.weight = nn.Parameter(torch.empty(out_channels, 2 * in_channels, *(kernel,) * spatial_dims))
         nn.init.kaiming_normal_(self.weight[:, :in_channels], mode="fan_out", nonlinearity="relu")
         nn.init.kaiming_normal_(self.weight[:, in_channels:], mode="fan_out", nonlinearity="relu")

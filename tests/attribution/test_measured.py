@@ -2,7 +2,9 @@ import csv
 import json
 
 import pytest
+from omegaconf import OmegaConf
 
+import scale
 from scale import report
 from scale.attribution import results
 
@@ -11,11 +13,13 @@ from scale.attribution import results
 def explained(tmp_path):
     """A run that was explained: integrated gradients and both controls."""
 
-    def make(name, seed, methods, mean=0.5):
+    def make(name, seed, methods, mean=0.5, **changes):
         folder = tmp_path / name
         (folder / "explanations").mkdir(parents=True)
         record = {"flag": "phantom2d", "size": 28, "seed": seed, "model": {"name": "scale"}}
-        (folder / "metrics.json").write_text(json.dumps(record))
+        (folder / "metrics.json").write_text(json.dumps(record | changes))
+        variant = [f"ablation={changes['variant']}"] if "variant" in changes else []
+        (folder / "config.yaml").write_text(OmegaConf.to_yaml(scale.compose(["data=phantom2d", *variant])))
         span = f"{mean},{mean - 0.1:.1f},{mean + 0.1:.1f},20\n"
         lines = [f"{method},pointing_game,higher,{span}" for method in methods]
         (folder / "explanations" / "quality.csv").write_text("method,measure,better,mean,low,high,n\n" + "".join(lines))
@@ -54,6 +58,21 @@ def test_a_method_that_is_measured_again_takes_its_own_place_only(explained, tmp
         ("saliency", "pointing_game"): "0.7",
         ("saliency", "deletion_auc"): "0.7",
     }
+
+
+def test_an_ablation_has_rows_of_its_own(explained, tmp_path):
+    path = tmp_path / "explanations.csv"
+    results.add(
+        [explained("whole", 0, ["saliency"]), explained("part", 0, ["saliency"], mean=0.1, variant="gate")], path
+    )
+    results.add([explained("other", 0, ["saliency"], mean=0.3)], path, variant="mine")
+    lines = results.table(results.read(path)).splitlines()
+    assert [line for line in lines if line.startswith("**")] == [
+        "**phantom2d**, 28 pixels, `scale`, seed 0",
+        "**phantom2d**, 28 pixels, `scale`, gate, seed 0",
+        "**phantom2d**, 28 pixels, `scale`, mine, seed 0",
+    ]
+    assert [line.split("|")[2][1:5] for line in lines if "saliency" in line] == ["0.50", "0.10", "0.30"]
 
 
 def test_a_run_that_was_not_explained(tmp_path, monkeypatch, capsys):

@@ -107,13 +107,31 @@ def test_balance_sampler(phantom_root, tmp_path):
 
 
 @pytest.mark.parametrize("problem", ["ordinal", "multilabel"])
-def test_root_leaves_other_problems_as_they_are(problem, tmp_path):
+def test_root_is_refused_where_a_sample_has_no_one_class(problem, tmp_path):
     recipe = {"spatial_dims": 2, "samples": {"train": 40, "val": 8, "test": 8}, "problem": problem, "num_classes": 3}
     np.savez(tmp_path / "own.npz", **phantom.generate(**recipe))
     module = NpzDataModule(str(tmp_path / "own.npz"), problem=problem, balance="root", batch_size=8)
-    module.setup()
-    assert module.train_dataloader().sampler.weights is None
-    assert module.logit_adjustment is None
+    with pytest.raises(ValueError, match=f"data.balance=root is for .* own.npz is {problem}"):
+        module.setup()
+
+
+def test_other_data_than_a_checkpoint_was_made_with_are_refused_whenever_they_are_opened(tmp_path):
+    arrays = phantom.generate(spatial_dims=2, samples={"train": 40, "val": 8, "test": 8})
+    np.savez(tmp_path / "own.npz", **arrays)
+    make = lambda: NpzDataModule(str(tmp_path / "own.npz"), problem="binary", batch_size=8)  # noqa: E731
+    first = make()
+    first.setup()
+    state = first.state_dict()
+    again = make()
+    again.load_state_dict(state)
+    again.setup()
+    np.savez(tmp_path / "own.npz", **{**arrays, "test_labels": arrays["test_labels"][::-1]})
+    for order in (("load", "setup"), ("setup", "load")):
+        other = make()
+        steps = {"load": lambda other=other: other.load_state_dict(state), "setup": other.setup}
+        steps[order[0]]()
+        with pytest.raises(ValueError, match="images or labels are not those"):
+            steps[order[1]]()
 
 
 def test_workers_load_the_same_batches(rgb):

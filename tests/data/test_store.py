@@ -134,6 +134,13 @@ def test_ambiguous_shapes_are_refused(tmp_path, shape):
         store.layout(own(tmp_path, shape), problem="multiclass")
 
 
+@pytest.mark.parametrize("shape", [(1, 9, 9, 9), (3, 9, 8, 7)])
+def test_volumes_with_channels_first_are_refused(tmp_path, shape):
+    with pytest.raises(ValueError, match="Channels must come last"):
+        store.layout(own(tmp_path, shape), problem="multiclass")
+    assert store.layout(own(tmp_path, shape), problem="multiclass", spatial_dims=3).channels == shape[-1]
+
+
 @pytest.mark.parametrize(("shape", "given"), [((28,), None), ((28, 28), 3), ((5, 5, 5, 3), 2), ((28, 28), 1)])
 def test_impossible_shapes_are_refused(tmp_path, shape, given):
     with pytest.raises(ValueError, match=r"images of shape .* are not"):
@@ -273,6 +280,19 @@ def test_damaged_files(official, damage, large):
     with pytest.raises(ValueError, match=r"truncated, damaged or no npz file.*delete it"):
         load(path, large=large)
     assert not list(path.parent.glob("*.unpacked/*_images.npy*")) or damage == "flipped"
+
+
+def test_labels_that_are_python_objects(tmp_path):
+    path = own(tmp_path, (9, 9), train_labels=np.array([0, 1, 2, 0, 1, "x"], dtype=object))
+    with pytest.raises(ValueError, match="holds Python objects; save plain arrays of integers"):
+        store.read(path, problem="multiclass")
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_an_empty_split(tmp_path, split):
+    empty = {f"{split}_images": np.zeros((0, 9, 9), np.uint8), f"{split}_labels": np.zeros((0, 1), np.int64)}
+    with pytest.raises(ValueError, match=f"{split}_images is empty"):
+        store.read(own(tmp_path, (9, 9), **empty), problem="multiclass")
 
 
 def test_values_beyond_the_header_are_damage(official):

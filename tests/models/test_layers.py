@@ -9,6 +9,7 @@ from scale.models.layers import (
     ResidualBlock,
     SqueezeExcitation,
     centres,
+    conv,
     macs,
     parameters,
     resample,
@@ -103,3 +104,27 @@ def test_macs_count_attention():
             return F.scaled_dot_product_attention(x, x, x)
 
     assert macs(Attention(), (11, 8)) == 11 * 8 * 8 + 2 * 11 * 11 * 8
+
+
+def _dirty():
+    """Leaves values that are no numbers in the memory that is handed out next."""
+    for size in range(8, 20):
+        for dtype in (torch.float32, torch.bfloat16):
+            torch.full((1 << size,), float("nan"), dtype=dtype)
+
+
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_gradients_of_thin_volumes_in_mixed_precision(kernel):
+    torch.manual_seed(0)
+    layer = conv(16, 16, spatial_dims=3, kernel=kernel)
+    x, weights = torch.randn(16, 16, 2, 7, 7), torch.randn(16, 16, 2, 7, 7)
+    (layer(x) * weights).sum().backward()
+    expected = layer.weight.grad.clone()
+    for _ in range(10):
+        layer.zero_grad()
+        _dirty()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            y = layer(x)
+        _dirty()
+        (y * weights).sum().backward()
+        torch.testing.assert_close(layer.weight.grad, expected)

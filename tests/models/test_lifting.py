@@ -18,11 +18,19 @@ def test_shrink_gives_block_means_and_ranges():
     x = np.random.default_rng(0).normal(size=(2, 3, 4, 6, 5)).astype(np.float32)
     y = shrink(torch.from_numpy(x), 2).numpy()
     assert y.shape == (2, 6, 2, 3, 3)
-    filled = np.pad(x, [(0, 0)] * 4 + [(0, 1)])
+    filled = np.pad(x, [(0, 0)] * 4 + [(0, 1)], mode="edge")
     for channel, cell in [(0, (0, 0, 0)), (2, (1, 2, 1)), (1, (1, 0, 2))]:
         block = filled[1, channel][tuple(slice(2 * c, 2 * c + 2) for c in cell)]
         assert y[1, channel][cell] == pytest.approx(block.mean(), abs=1e-6)
         assert y[1, 3 + channel][cell] == pytest.approx(np.ptp(block), abs=1e-6)
+
+
+def test_shrink_commutes_with_mirroring_and_adds_no_edges():
+    x = torch.randn(1, 1, 128, 128)
+    torch.testing.assert_close(shrink(x.flip(3), 5), shrink(x, 5).flip(3))
+    mean, spread = shrink(torch.full((1, 1, 128, 128), -1.5), 5)[0]
+    assert (mean == -1.5).all()
+    assert (spread == 0).all()
 
 
 def test_shrink_leaves_small_samples_alone():
