@@ -6,6 +6,7 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.plugins.layer_sync import LayerSync
+from lightning.pytorch.profilers import AdvancedProfiler, SimpleProfiler
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
@@ -16,6 +17,8 @@ from scale.models.sync import separate, synchronise
 from scale.schemas import Budget
 from scale.tasks.classification import ClassificationTask
 from scale.tasks.problem import Problem
+
+PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler}  # they write to the run folder
 
 
 class SyncOnCPU(LayerSync):
@@ -106,7 +109,10 @@ def build_trainer(config: DictConfig, folder: Path, *, samples: int, logger: Any
     supplied: dict[str, Any] = {"callbacks": callbacks, "logger": logger, "default_root_dir": str(folder)}
     if config.trainer.get("sync_batchnorm") and config.trainer.accelerator == "cpu":
         settings["sync_batchnorm"], supplied["plugins"] = False, [SyncOnCPU()]
-    trainer: L.Trainer = instantiate({**config.trainer, **settings}, **supplied)
+    if config.trainer.get("profiler") in PROFILERS:
+        supplied["profiler"] = PROFILERS[config.trainer.profiler](dirpath=str(folder), filename="profile")
+    node = {key: value for key, value in {**config.trainer, **settings}.items() if key not in supplied}
+    trainer: L.Trainer = instantiate(node, **supplied)
     return trainer
 
 

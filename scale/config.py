@@ -1,9 +1,11 @@
 """Where `conf/` is, the root schema, the check of a whole configuration, and the one caller of `instantiate`."""
 
 import hashlib
+import itertools
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
@@ -122,6 +124,9 @@ def check_command_line(arguments: Sequence[str], *, name: str = "train") -> None
     given = get_args_parser().parse_args(list(arguments))
     if given.help or given.hydra_help or given.info or given.shell_completion:
         return
+    if given.config_dir and not Path(given.config_dir).is_dir():
+        print(f"scale: --config-dir {given.config_dir}: there is no such folder", file=sys.stderr)
+        sys.exit(2)
     try:
         whole = partial(_compose, name=name, config_dir=given.config_dir, hydra=True)
         for overrides in sweep_plan.jobs_to_check(given.overrides, multirun=given.multirun, compose=whole):
@@ -129,6 +134,45 @@ def check_command_line(arguments: Sequence[str], *, name: str = "train") -> None
     except (ConfigError, HydraException) as error:
         print(f"scale: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def options_first(arguments: Sequence[str]) -> list[str]:
+    """A command line with `-m` and `--config-dir DIR` in front, where Hydra's parser wants them."""
+    front, rest = [], []
+    remaining = iter(arguments)
+    for text in remaining:
+        if text in ("--config-dir", "-cd"):
+            front += [text, *itertools.islice(remaining, 1)]
+        elif text in ("-m", "--multirun") or text.startswith(("--config-dir=", "-cd=")):
+            front.append(text)
+        else:
+            rest.append(text)
+    return [*front, *rest]
+
+
+def check_run_folder(arguments: Sequence[str]) -> None:
+    """Ends the program with status 1 if a run's folder cannot be made, before Hydra tries to."""
+    from hydra._internal.utils import get_args_parser
+    from hydra.core.hydra_config import HydraConfig
+
+    given = get_args_parser().parse_args(list(arguments))
+    if given.help or given.hydra_help or given.info or given.shell_completion or given.cfg or given.multirun:
+        return
+    config = _compose(given.overrides, "train", given.config_dir, hydra=True)
+    HydraConfig.instance().set_config(config)
+    folder = Path(config.hydra.run.dir).absolute()
+    HydraConfig.instance().cfg = None
+    nearest = next(place for place in (folder, *folder.parents) if place.exists())
+    try:
+        with tempfile.TemporaryDirectory(dir=nearest):
+            pass
+    except OSError as error:
+        print(
+            f"scale: cannot write the run folder {folder} ({error.strerror}: {nearest}); give another with "
+            "hydra.run.dir=... or paths.runs=...",
+            file=sys.stderr,
+        )
+        sys.exit(1)
 
 
 def plain(node: Any) -> Any:

@@ -95,7 +95,12 @@ def score_file(path: str | Path, *, data: DictConfig) -> dict[str, float]:
     from scale.evaluation import official
 
     name = official.parse_name(path)
-    splits = store.load(name.flag, size=name.size, splits=(name.split,), **configuration.plain(data))
+    splits = store.load(
+        name.flag,
+        size=name.size,
+        splits=(name.split,),
+        **{key: value for key, value in configuration.plain(data).items() if key != "path"},
+    )
     return official.score(path, splits[name.split].labels)
 
 

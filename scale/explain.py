@@ -20,11 +20,12 @@ def explain(config: DictConfig) -> Path:
         config: composed by `scale.config.compose(..., name="explain")`.
 
     Returns:
-        The folder that was written, `explanations` in the run's. It replaces the one of an earlier call as a whole.
+        The folder that was written, `explanations` in the run's. It replaces the one of an earlier call as a whole;
+        one with measures only if `overwrite` says so or the same is measured again.
 
     Raises:
         FileNotFoundError: there is no such run, or it has not finished.
-        FileExistsError: the folder holds something else.
+        FileExistsError: the folder holds something else, or measures that this call would not make again.
         ValueError: a method, sample, class or run that does not exist or does not fit.
         FloatingPointError: a map is not finite.
         MemoryError: a single sample does not fit.
@@ -38,6 +39,11 @@ def explain(config: DictConfig) -> Path:
     target = Path(config.run).expanduser() / FOLDER
     if target.exists() and not (target / PAGE).exists():
         raise FileExistsError(f"{target} was not written by this command: move it away, as it would be replaced")
+    if not config.overwrite and _loses_measures(config, target):
+        raise FileExistsError(
+            f"{target} holds measures that this call would not make again: move it away, or replace it with "
+            "overwrite=true"
+        )
     from scale.attribution import job as jobs
     from scale.attribution import writing
 
@@ -46,6 +52,16 @@ def explain(config: DictConfig) -> Path:
         OmegaConf.save(config, folder / "config.yaml", resolve=True)
         writing.write(job, folder, PAGE, progress)
     return target
+
+
+def _loses_measures(config: DictConfig, target: Path) -> bool:
+    """Whether a folder has measures, made with other settings than the present ones."""
+    table, record = target / "quality.csv", target / "config.yaml"
+    if not table.is_file() or not record.is_file() or len(table.read_text().splitlines()) < 2:
+        return False
+    before = OmegaConf.load(record)
+    assert isinstance(before, DictConfig)
+    return any(before.get(key) != config.get(key) for key in ("attribution", "split", "checkpoint", "groups"))
 
 
 def _job(config: DictConfig) -> None:

@@ -25,8 +25,8 @@ ABSENT = "not there"  # what a key is said to be that one of two configurations 
 # What may differ when a run is gone on with. The first say where things are, the others where it is computed.
 PLACES = (
     *("resume", "rerun", "allow_changed_code", "paths", "threads", "logger", "evaluation", "callbacks.console"),
-    *("callbacks.checkpoint.every_n_minutes", "data.root", "data.cache", "data.download", "data.verify"),
-    *("data.num_workers", "data.eval_batch_size"),
+    *("callbacks.checkpoint.every_n_minutes", "data.root", "data.cache", "data.download"),
+    *("data.path", "data.verify", "data.num_workers", "data.eval_batch_size"),  # that they are the same is checked
 )
 HARDWARE = ("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.sync_batchnorm")
 
@@ -72,7 +72,13 @@ def expand(arguments: Sequence[str]) -> list[str]:
     record = json.loads((folder / runs.ENVIRONMENT).read_text())
     others = [argument for argument in arguments if _key(argument) not in KEYS]
     replaced = {_key(argument) for argument in others} | set(KEYS)
-    kept = [override for override in recorded if _key(override) not in replaced]
+    config = OmegaConf.load(folder / runs.CONFIG)
+    places = {f"data.{name}": OmegaConf.select(config, f"data.{name}") for name in runs.DATA_PATHS}
+    kept = [  # a path that was relative to another folder is taken from the record, which has it whole
+        f"{_key(override)}={_quoted(Path(places[_key(override)]))}" if places.get(_key(override)) else override
+        for override in recorded
+        if _key(override) not in replaced
+    ]
     if record.get("config_dir") and not any(argument.startswith(("--config-dir", "-cd")) for argument in others):
         kept = ["--config-dir", record["config_dir"], *kept]
     place = [f"hydra.run.dir={_quoted(folder)}"] if key == "resume" else []

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 CONFIG, OVERRIDES, ENVIRONMENT, METRICS = "config.yaml", "overrides.yaml", "environment.json", "metrics.json"
 LOCK = ".lock"
+DATA_PATHS = ("path", "root", "cache")  # keys of `data`
 HISTORY, LOG, PREDICTIONS, FIGURES, CHECKPOINTS = "history.csv", "train.log", "predictions", "figures", "checkpoints"
 
 
@@ -102,7 +103,14 @@ def release(folder: Path) -> None:
 
 
 def write_record(folder: Path, config: DictConfig, overrides: Sequence[str]) -> None:
-    """Writes what was asked for and where it runs, before the training; with the configuration a run is begun."""
+    """Writes what was asked for and where it runs, before the training; with the configuration a run is begun.
+
+    Relative paths of the data are made absolute: the run is read back from other folders too.
+    """
+    config = config.copy()
+    for key in DATA_PATHS:
+        if config.data.get(key) is not None:
+            config.data[key] = str(Path(config.data[key]).expanduser().absolute())
     _write_yaml(folder / OVERRIDES, OmegaConf.create(list(overrides)))
     facts: dict[str, Any] = {"id": secrets.token_hex(4), "config_dir": _config_dir(), "continued": []}
     write_json(folder / ENVIRONMENT, environment(seed=config.seed) | facts)
@@ -188,11 +196,12 @@ def load_run(folder: str | Path, *, checkpoint: str = "best", data: Mapping[str,
     Args:
         folder: of a finished run.
         checkpoint: `best` or `last`.
-        data: changes to the run's `data` node, such as another `root`.
+        data: changes to the run's `data` node, such as another `root`; what says how to get a file (`download`,
+            `verify`) is left out where the run has no use for it.
 
     Raises:
         FileNotFoundError: the folder is no run, or the run is not finished.
-        ValueError: its network is not that of the present code.
+        ValueError: its network is not that of the present code, or `data` has a key that the run does not have.
     """
     import torch
 
@@ -206,7 +215,15 @@ def load_run(folder: str | Path, *, checkpoint: str = "best", data: Mapping[str,
     metrics = json.loads((folder / METRICS).read_text())
     config = OmegaConf.load(folder / CONFIG)
     assert isinstance(config, DictConfig)
-    config.data.update({key: value for key, value in (data or {}).items() if key in config.data})
+    changes = {key: value for key, value in (data or {}).items() if key in config.data}
+    unknown = set(data or {}) - set(changes) - {"download", "verify"}
+    if unknown:
+        known = [key for key in DATA_PATHS if key in config.data]
+        raise ValueError(
+            f"data.{min(unknown)}=...: {folder} was trained on data that have no such key; where they are is said by "
+            + " and ".join(f"data.{key}" for key in known)
+        )
+    config.data.update(changes)
     if "pretrained" in config.model:
         config.model.pretrained = False  # the checkpoint has the weights: nothing to download
     state = torch.load(folder / CHECKPOINTS / f"{checkpoint}.ckpt", map_location="cpu", weights_only=True)

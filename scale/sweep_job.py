@@ -87,14 +87,18 @@ def _attempt(config: DictConfig, folder: Path, root: Path, record: Mapping[str, 
             write_json(folder / sweep.JOB, {**record, "status": "running", "reason": "", "pid": process.pid})
             tail = stack.enter_context(console.open(errors="replace"))
             tail.seek(begins)
+            stopped = False
             while process.poll() is None:
                 if asked or (root / sweep.STOP).exists() or _abandoned(settings, root, plan):
+                    stopped = True
                     break
                 time.sleep(sweep.POLL_SECONDS)
                 _echo(tail, alone)
         finally:
             code = jobs.stop(process)
         _echo(tail, alone)
+    if stopped and code in (-signal.SIGTERM, -signal.SIGINT):
+        code = 128 - code  # it had not begun to listen
     return _verdict(code, folder, begins)
 
 

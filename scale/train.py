@@ -242,13 +242,14 @@ def main() -> None:
 
     if show_help(sys.argv[1:], TRAIN):
         return
-    sys.argv[1:] = sorted(sys.argv[1:], key=lambda text: text not in ("-m", "--multirun"))  # first, wherever it stood
+    sys.argv[1:] = configuration.options_first(sys.argv[1:])
     try:
         sys.argv[1:] = expand(sys.argv[1:])
     except USER_ERRORS as error:
         print(f"scale: {error}", file=sys.stderr)
         sys.exit(2)
     configuration.check_command_line(sys.argv[1:])
+    configuration.check_run_folder(sys.argv[1:])
     configuration.share_stamp()
     folder = str(configuration.directory())
     try:

@@ -104,6 +104,33 @@ def test_values_that_are_not_possible(override, message):
     assert message in found
 
 
+def test_options_of_the_command_stand_anywhere():
+    given = ["data=breastmnist", "--config-dir", "mine", "seed=1", "-m"]
+    assert config.options_first(given) == ["--config-dir", "mine", "-m", "data=breastmnist", "seed=1"]
+    assert config.options_first(["a=1", "-cd=mine", "-cd"]) == ["-cd=mine", "-cd", "a=1"]
+
+
+@pytest.mark.parametrize("place", ["{0}/file/run", "{0}/file", "/proc/run"])
+def test_a_run_folder_that_cannot_be_made(place, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit) as stop:
+        config.check_run_folder([f"hydra.run.dir={place.format(tmp_path)}"])
+    assert stop.value.code == 1
+    assert "cannot write the run folder" in capsys.readouterr().err
+
+
+def test_a_run_folder_that_can_be_made_is_not_made_yet(tmp_path):
+    config.check_run_folder([f"paths.runs={tmp_path}/a/b"])
+    config.check_run_folder([f"hydra.run.dir={tmp_path}"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_config_dir_that_is_not_there(capsys):
+    with pytest.raises(SystemExit):
+        config.check_command_line(["--config-dir", "/nowhere", "experiment=mine"])
+    assert "--config-dir /nowhere: there is no such folder" in capsys.readouterr().err
+
+
 def test_values_that_are_possible():
     config.compose(["seed=4294967295", "threads=1", "trainer.max_epochs=1", "+trainer.limit_val_batches=1"])
     config.compose(["trainer=gpu", "trainer.devices=auto", "trainer.detect_anomaly=true"])

@@ -111,6 +111,26 @@ def test_everything_is_written(runs, monkeypatch):
     assert (folder / "config.yaml").exists()
 
 
+def test_measures_are_not_lost_by_a_quick_look(runs, tmp_path):
+    folder = shutil.copytree(runs / "flat", tmp_path / "run")
+    measured = [
+        "indices=[1]",
+        "attribution.methods=[saliency]",
+        "attribution.quality.measures=[sparseness]",
+        "groups=false",
+    ]
+    run(folder, *measured)
+    before = (folder / "explanations" / "quality.csv").read_text()
+    quick = ["indices=[2]", "attribution.methods=[edges]", "attribution.quality.samples=0", "groups=false"]
+    with pytest.raises(FileExistsError, match="overwrite=true"):
+        run(folder, *quick)
+    assert (folder / "explanations" / "quality.csv").read_text() == before
+    run(folder, "indices=[3]", *measured[1:])  # the same measures of the same samples, another picture
+    assert (folder / "explanations" / "quality.csv").read_text() == before
+    run(folder, *quick, "overwrite=true")
+    assert table(folder / "explanations" / "quality.csv") == []
+
+
 def test_all_methods_run_by_default_and_a_second_call_replaces_the_first(runs, monkeypatch):
     folder = run(runs / "flat", "indices=[3,5]", "attribution.quality.samples=0", "groups=false")
     arrays = np.load(folder / "samples" / "000003_chosen.npz")

@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 import scale
 from scale import resume, runs
 from scale.callbacks.checkpoint import BestAndLast
+from scale.data import phantom
 from scale.interruption import Interrupted
 from scale.tasks.classification import ClassificationTask
 from scale.train import train
@@ -307,6 +308,28 @@ def test_a_signal_before_and_after_the_training_ends_the_run_at_once(
     assert not (tmp_path / "run" / "metrics.json").exists()
     _go_on(arguments, tmp_path / "run")
     _same(whole, tmp_path / "run")
+
+
+def test_a_run_on_a_file_that_was_named_from_its_own_folder(arguments, tmp_path, monkeypatch):
+    from scale.evaluate import evaluate_run
+
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    np.savez("own.npz", **phantom.generate(spatial_dims=2, samples={"train": 48, "val": 24, "test": 32}))
+    given = ["data=npz", "data.path=own.npz", "data.problem=binary", "data.symmetry=free", *arguments[3:]]
+    train(scale.compose(given), tmp_path / "run", overrides=given)
+    monkeypatch.chdir(tmp_path)
+    assert f"data.path='{tmp_path / 'here' / 'own.npz'}'" in resume.expand([f"rerun={tmp_path / 'run'}"])
+    assert evaluate_run(tmp_path / "run")["difference"] == 0
+    moved = shutil.move(tmp_path / "here" / "own.npz", tmp_path / "moved.npz")
+    with pytest.raises(FileNotFoundError, match=r"data\.path=.*no such file"):
+        evaluate_run(tmp_path / "run")
+    assert evaluate_run(tmp_path / "run", data={"path": str(moved)})["difference"] == 0
+    with pytest.raises(ValueError, match=r"data\.root=.* no such key; .* data\.path and data\.cache"):
+        evaluate_run(tmp_path / "run", data={"root": str(tmp_path)})
+    np.savez(moved, **phantom.generate(spatial_dims=2, samples={"train": 48, "val": 24, "test": 32}, seed=1))
+    with pytest.raises(ValueError, match="images or labels are not those"):
+        evaluate_run(tmp_path / "run", data={"path": str(moved)})
 
 
 def test_minutes_between_checkpoints(arguments, tmp_path, monkeypatch):

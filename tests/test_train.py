@@ -241,6 +241,11 @@ def test_figures_of_val_stand_only_where_it_was_seen(tmp_path, phantom_root):
     assert ["val AUC" in line for line in lines if "/4" in line] == [False, True, False, True]
 
 
+def test_a_profile_is_written_to_the_run_folder(tmp_path, phantom_root):
+    train(scale.compose(_small(phantom_root, "debug=profile", "trainer.max_epochs=1")), tmp_path / "run")
+    assert "run_training_batch" in (tmp_path / "run" / "fit-profile.txt").read_text()
+
+
 def test_double_precision_trains(tmp_path, phantom_root):
     config = scale.compose(_small(phantom_root, "trainer.precision=64-true", "trainer=fast_dev_run"))
     assert train(config, tmp_path / "run")["precision"] == "64-true"

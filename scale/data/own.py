@@ -7,7 +7,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
-from scale.data import phantom, store
+from scale.data import catalog, phantom, store
 from scale.data.catalog import DataSet, Symmetry
 from scale.data.datamodule import ImageDataModule
 from scale.data.files import exclusive
@@ -45,10 +45,13 @@ class NpzDataModule(ImageDataModule):
 
     def open(self) -> tuple[DataSet, dict[str, Split]]:
         """Reads the file and what it says of itself."""
+        if not self.path.is_file():
+            raise FileNotFoundError(f"data.path={self.path}: no such file: {self.path.absolute()}")
         layout = store.layout(self.path, problem=self.problem, spatial_dims=self.spatial_dims)
         splits = store.read(self.path, problem=self.problem, spatial_dims=self.spatial_dims, cache=self.cache)
+        name = re.sub(r"[^a-z0-9-]", "", self.path.stem.lower()) or "npz"
         info = _describe(
-            re.sub(r"[^a-z0-9-]", "", self.path.stem.lower()) or "npz",
+            f"own-{name}" if name in catalog.FLAGS else name,  # not to be taken for the published set
             title=self.path.name,
             problem=self.problem,
             num_classes=layout.num_classes,

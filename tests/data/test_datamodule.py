@@ -115,6 +115,15 @@ def test_root_is_refused_where_a_sample_has_no_one_class(problem, tmp_path):
         module.setup()
 
 
+def test_an_own_file_is_not_taken_for_a_published_set(tmp_path):
+    arrays = phantom.generate(spatial_dims=2, samples={"train": 40, "val": 8, "test": 8})
+    for name, flag in {"breastmnist": "own-breastmnist", "My file": "myfile"}.items():
+        np.savez(tmp_path / f"{name}.npz", **arrays)
+        module = NpzDataModule(str(tmp_path / f"{name}.npz"), problem="binary")
+        module.setup()
+        assert module.info.flag == flag
+
+
 def test_other_data_than_a_checkpoint_was_made_with_are_refused_whenever_they_are_opened(tmp_path):
     arrays = phantom.generate(spatial_dims=2, samples={"train": 40, "val": 8, "test": 8})
     np.savez(tmp_path / "own.npz", **arrays)
