@@ -137,8 +137,12 @@ class Study:
         from optuna.trial import Trial, TrialState
 
         with self.alone():
-            for found in self.trials():
-                if found.state != TrialState.RUNNING or not _acquired(lock := self._lock(found.number)):
+            for seen in self.trials():
+                if seen.state != TrialState.RUNNING or not _acquired(lock := self._lock(seen.number)):
+                    continue
+                found = self.trials()[seen.number]
+                if found.state != TrialState.RUNNING:  # its process has ended it since
+                    lock.release()
                     continue
                 if set(found.params) == set(self.space):
                     return self._task(Trial(self.record, found._trial_id), lock)

@@ -9,7 +9,7 @@ if not importlib.util.find_spec("optuna"):
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-from scale import study_report
+from scale import study, study_report
 from scale.study import Study
 
 SPACE = {"lr": FloatDistribution(1e-4, 0.1, log=True), "fusion": CategoricalDistribution(["attention", "gate"])}
@@ -105,6 +105,21 @@ def test_a_trial_belongs_to_one_process_until_it_is_left(tmp_path):
     theirs.report(again, rows(0.7))
     theirs.tell(again, value=0.7)
     assert list(mine.trials()[0].intermediate_values) == list(range(6))
+
+
+def test_a_trial_that_ends_while_another_process_looks_for_one_is_not_run_again(tmp_path, monkeypatch):
+    first, second = opened(tmp_path / "a"), opened(tmp_path / "a")
+    task = first.take(2)
+    acquired = study._acquired
+
+    def late(lock):
+        if task._lock.is_locked:
+            first.tell(task, value=0.7)
+        return acquired(lock)
+
+    monkeypatch.setattr(study, "_acquired", late)
+    assert second.take(2).trial.number == 1
+    assert states(second) == ["COMPLETE", "RUNNING"]
 
 
 def test_a_trial_whose_making_was_cut_off_is_made_again(tmp_path):
