@@ -1,5 +1,6 @@
 """`python -m scale.explain`: maps of what a run's answers rest on, and how far each can be trusted."""
 
+import itertools
 import logging
 import os
 import sys
@@ -12,6 +13,8 @@ from scale import config as configuration
 
 FOLDER, PAGE = "explanations", "explanations.html"
 
+log = logging.getLogger("scale")
+
 
 def explain(config: DictConfig) -> Path:
     """Explains a run.
@@ -20,12 +23,12 @@ def explain(config: DictConfig) -> Path:
         config: composed by `scale.config.compose(..., name="explain")`.
 
     Returns:
-        The folder that was written, `explanations` in the run's. It replaces the one of an earlier call as a whole;
-        one with measures only if `overwrite` says so or the same is measured again.
+        The folder that was written, `explanations` in the run's. It replaces the one of an earlier call as a whole; one
+        with measures that are not made again is kept as `explanations-1` (or 2, ...).
 
     Raises:
         FileNotFoundError: there is no such run, or it has not finished.
-        FileExistsError: the folder holds something else, or measures that this call would not make again.
+        FileExistsError: the folder holds something else.
         ValueError: a method, sample, class or run that does not exist or does not fit.
         FloatingPointError: a map is not finite.
         MemoryError: a single sample does not fit.
@@ -39,11 +42,6 @@ def explain(config: DictConfig) -> Path:
     target = Path(config.run).expanduser() / FOLDER
     if target.exists() and not (target / PAGE).exists():
         raise FileExistsError(f"{target} was not written by this command: move it away, as it would be replaced")
-    if not config.overwrite and _loses_measures(config, target):
-        raise FileExistsError(
-            f"{target} holds measures that this call would not make again: move it away, or replace it with "
-            "overwrite=true"
-        )
     from scale.attribution import job as jobs
     from scale.attribution import writing
 
@@ -51,6 +49,10 @@ def explain(config: DictConfig) -> Path:
     with replacing_folder(target) as folder, logging_to(folder / "explain.log"), Progress(job.cost()) as progress:
         OmegaConf.save(config, folder / "config.yaml", resolve=True)
         writing.write(job, folder, PAGE, progress)
+        if _loses_measures(config, target):
+            kept = next(place for n in itertools.count(1) if not (place := target.with_name(f"{FOLDER}-{n}")).exists())
+            target.rename(kept)
+            log.info("the measures of an earlier call are kept in %s", kept)
     return target
 
 

@@ -32,8 +32,6 @@ def of_train(node: Mapping[str, Any]) -> Iterator[str]:
             yield f"{key}={part}: give a number of at least {low}"
     if node["seed"] > LARGEST_SEED:
         yield f"seed={node['seed']}: give a number of at most {LARGEST_SEED}"
-    if node["budget"]["max_epochs"] < node["budget"]["min_epochs"]:
-        yield "budget.max_epochs={max_epochs} is below budget.min_epochs={min_epochs}".format(**node["budget"])
     yield from _choice("matmul_precision", node["matmul_precision"], PRECISIONS)
     trainer = node["trainer"]
     devices, accelerator = trainer.get("devices", 1), trainer.get("accelerator")

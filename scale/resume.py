@@ -58,10 +58,7 @@ def expand(arguments: Sequence[str]) -> list[str]:
         raise ValueError("resume=... and rerun=... are for one run: leave -m out (a sweep goes on by its own command)")
     (key, value) = next(iter(given.items()))
     folder = Path(value.strip("'\"")).expanduser().resolve()
-    finished = (folder / runs.METRICS).exists()
-    if key == "rerun" and not finished and (folder / runs.CONFIG).exists():
-        raise FileNotFoundError(f"{folder} holds a run that has not finished: resume={folder} goes on with it")
-    if key == "resume" and finished:
+    if key == "resume" and (folder / runs.METRICS).exists():
         raise FileExistsError(
             f"{folder} holds a finished run: there is nothing to go on with (rerun={folder} repeats it)"
         )
@@ -73,12 +70,7 @@ def expand(arguments: Sequence[str]) -> list[str]:
     others = [argument for argument in arguments if _key(argument) not in KEYS]
     replaced = {_key(argument) for argument in others} | set(KEYS)
     config = OmegaConf.load(folder / runs.CONFIG)
-    places = {f"data.{name}": OmegaConf.select(config, f"data.{name}") for name in runs.DATA_PATHS}
-    kept = [  # a path that was relative to another folder is taken from the record, which has it whole
-        f"{_key(override)}={_quoted(Path(places[_key(override)]))}" if places.get(_key(override)) else override
-        for override in recorded
-        if _key(override) not in replaced
-    ]
+    kept = [_whole(override, config) for override in recorded if _key(override) not in replaced]
     if record.get("config_dir") and not any(argument.startswith(("--config-dir", "-cd")) for argument in others):
         kept = ["--config-dir", record["config_dir"], *kept]
     place = [f"hydra.run.dir={_quoted(folder)}"] if key == "resume" else []
@@ -115,8 +107,11 @@ def check_rerun(config: DictConfig, folder: Path) -> None:
     """Compares what a run is repeated with to what it was trained with; says if the code or the hardware differ.
 
     Raises:
+        FileNotFoundError: that run has not finished.
         ValueError: the configuration differs; all differences in one report.
     """
+    if not (folder / runs.METRICS).exists():
+        raise FileNotFoundError(f"{folder} holds no finished run to repeat: resume={folder} goes on with one")
     lines, moved = _differences(config, folder)
     text = _other_code(folder)
     if text:  # which may have other keys
@@ -212,6 +207,15 @@ def _other_code(folder: Path) -> str | None:
 
 def _key(argument: str) -> str:
     return argument.lstrip("+~").partition("=")[0]
+
+
+def _whole(override: str, config: Any) -> str:
+    """An override that names a file relative to another folder, as the record has it; all others as they are."""
+    key, _, value = override.partition("=")
+    recorded = OmegaConf.select(config, key) if key in {f"data.{name}" for name in runs.DATA_PATHS} else None
+    if recorded is None or value.strip("'\"") == recorded:
+        return override
+    return f"{key}={_quoted(Path(recorded))}"
 
 
 def _quoted(path: Path) -> str:

@@ -134,7 +134,6 @@ class ExplainConfig:
     target: Any = "predicted"
     compare: list[str] = field(default_factory=list)
     groups: bool = True
-    overwrite: bool = False
     attribution: Attribution = field(default_factory=Attribution)
     data: dict[str, Any] = field(default_factory=dict)
     accelerator: str = "auto"

@@ -87,8 +87,7 @@ Draws maps of what a run's answers rest on, measures how far each can be trusted
   python -m scale.explain run=DIR compare=[DIR2,DIR3]              how far the maps of other seeds agree
   python -m scale.explain --cfg job                                shows every key with its value
 
-A call replaces what an earlier one wrote. Measures are kept unless the same settings measure them again or
-overwrite=true is given.
+A call replaces what an earlier one wrote; what has measures that are not made again is kept as explanations-1 (2, ...).
 
 Methods: {methods}
 """

@@ -122,13 +122,14 @@ def test_measures_are_not_lost_by_a_quick_look(runs, tmp_path):
     run(folder, *measured)
     before = (folder / "explanations" / "quality.csv").read_text()
     quick = ["indices=[2]", "attribution.methods=[edges]", "attribution.quality.samples=0", "groups=false"]
-    with pytest.raises(FileExistsError, match="overwrite=true"):
-        run(folder, *quick)
-    assert (folder / "explanations" / "quality.csv").read_text() == before
     run(folder, "indices=[3]", *measured[1:])  # the same measures of the same samples, another picture
-    assert (folder / "explanations" / "quality.csv").read_text() == before
-    run(folder, *quick, "overwrite=true")
+    assert not (folder / "explanations-1").exists()
+    run(folder, *quick)
     assert table(folder / "explanations" / "quality.csv") == []
+    assert (folder / "explanations-1" / "quality.csv").read_text() == before
+    run(folder, "indices=[4]", *quick[1:])
+    assert not (folder / "explanations-2").exists()
+    assert (folder / "explanations-1" / "quality.csv").read_text() == before
 
 
 def test_all_methods_run_by_default_and_a_second_call_replaces_the_first(runs, monkeypatch):

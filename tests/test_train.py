@@ -231,18 +231,14 @@ def test_mixed_precision_is_for_training_alone(tmp_path, phantom_root):
     assert evaluate_run(tmp_path / "run")["difference"] < 1e-6
 
 
-def test_figures_of_val_stand_only_where_it_was_seen(tmp_path, phantom_root):
-    more = ["trainer.max_epochs=4", "trainer.check_val_every_n_epoch=2"]
+def test_figures_of_val_stand_only_where_it_was_seen_and_a_profile_is_written(tmp_path, phantom_root):
+    more = ["debug=profile", "trainer.max_epochs=4", "trainer.check_val_every_n_epoch=2"]
     train(scale.compose(_small(phantom_root, *more)), tmp_path / "run")
     rows = history.read(tmp_path / "run" / "history.csv")
     assert ["val/auc" in row for row in rows] == [False, True, False, True]
     assert len({row["lr"] for row in rows}) == 4
     lines = [line for line in (tmp_path / "run" / "train.log").read_text().splitlines() if "epoch " in line]
     assert ["val AUC" in line for line in lines if "/4" in line] == [False, True, False, True]
-
-
-def test_a_profile_is_written_to_the_run_folder(tmp_path, phantom_root):
-    train(scale.compose(_small(phantom_root, "debug=profile", "trainer.max_epochs=1")), tmp_path / "run")
     assert "run_training_batch" in (tmp_path / "run" / "fit-profile.txt").read_text()
 
 
