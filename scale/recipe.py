@@ -10,11 +10,22 @@ from omegaconf import OmegaConf
 from scale.config import compose, flat, options, plain, under
 
 # What makes a recipe. The rest says what is trained on, where it is computed and what is written.
-PARTS = ("model", "task", "optimizer", "scheduler", "augment", "budget", "trainer", "callbacks.averaging")
+PARTS = (
+    "model",
+    "task",
+    "optimizer",
+    "scheduler",
+    "augment",
+    "budget",
+    "trainer",
+    "callbacks.averaging",
+    "callbacks.checkpoint",
+)
 OF_DATA = ("train_fraction", "batch_size", "balance", "drop_last", "normalisation", "grades")
 ELSEWHERE = (  # keys of those parts that say where and how it is computed
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.sync_batchnorm"),
     *("trainer.precision", "trainer.deterministic", "trainer.benchmark", "trainer.detect_anomaly", "trainer.profiler"),
+    "callbacks.checkpoint.every_n_minutes",
     *("trainer.log_every_n_steps", "trainer.enable_progress_bar", "trainer.enable_model_summary", "task.compile"),
 )
 OWN_FILE = ("data=npz", "data.path=.", "data.problem=binary", "data.symmetry=free")

@@ -89,7 +89,7 @@ def markdown(rows: Sequence[Mapping[str, Any]], groups: Sequence[Mapping[str, An
         + ", ".join(f"{count} {status}" for status, count in states.items())
         + "."
     ]
-    notes.append("Mean ± standard deviation over n seeds, each run's epoch chosen by val AUC.")
+    notes.append("Mean ± standard deviation over n seeds, each run's epoch chosen on val.")
     if any(row["fast_dev_run"] or row["partial"] for row in rows):
         notes.append("Among them are runs that saw a part of their splits only, which are no results.")
     text = "\n".join(lines) + "\n\n" + " ".join(notes)

@@ -5,7 +5,7 @@ import os
 import shutil
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -20,8 +20,8 @@ class BestAndLast(Checkpoint):
     """Keeps `best.ckpt`, `last.ckpt` and the one before it in the trainer's folder, each written whole or not at all.
 
     The best epoch has the highest val AUC and, among equal ones, the lowest val loss: on a small val split many epochs
-    reach the same AUC. Lightning's own ModelCheckpoint keeps the first of equals, and writes `last.ckpt` only when the
-    best has changed.
+    reach the same AUC; or, as `monitor` says, the lowest val loss. Lightning's own ModelCheckpoint keeps the first of
+    equals, and writes `last.ckpt` only when the best has changed.
 
     SIGTERM, Ctrl-C and SLURM's SIGUSR1 let the step finish, save, and end the training with `Interrupted`; of several
     processes one has to hear the signal.
@@ -29,12 +29,21 @@ class BestAndLast(Checkpoint):
     Args:
         every_n_minutes: save within epochs too, this long after the save before; 0: at the end of epochs only.
         first_of_equals: of epochs with equal val AUC take the first, whatever the loss, as the official code does.
+        monitor: what is best: the highest val `auc` or the lowest val `loss`.
     """
 
-    def __init__(self, *, every_n_minutes: float = 10.0, first_of_equals: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        every_n_minutes: float = 10.0,
+        first_of_equals: bool = False,
+        monitor: Literal["auc", "loss"] = "auc",
+    ) -> None:
         if every_n_minutes < 0:
             raise ValueError(f"callbacks.checkpoint.every_n_minutes={every_n_minutes}: give 0 (never) or more")
-        self.every_n_minutes, self.first_of_equals = every_n_minutes, first_of_equals
+        if monitor not in ("auc", "loss"):
+            raise ValueError(f"callbacks.checkpoint.monitor={monitor!r}: give auc or loss")
+        self.every_n_minutes, self.first_of_equals, self.monitor = every_n_minutes, first_of_equals, monitor
         self.best: tuple[float, float] | None = None
         self.best_epoch: int | None = None
         self._batches = 0  # of an epoch that has not ended
@@ -71,6 +80,8 @@ class BestAndLast(Checkpoint):
             auc = float(values["val/auc"])
             loss = 0.0 if self.first_of_equals else float(values["val/loss"])
             rank = (-1.0 if math.isnan(auc) else auc, -loss)
+            if self.monitor == "loss":
+                rank = (-float(values["val/loss"]), 0.0)
             better = self.best is None or rank > self.best
             if better:
                 self.best, self.best_epoch = rank, trainer.current_epoch

@@ -77,6 +77,14 @@ def test_the_first_of_equals_is_kept_where_asked_for(tmp_path):
     assert torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)["epoch"] == 1
 
 
+def test_the_lowest_loss_is_kept_where_asked_for(tmp_path):
+    scores = [(0.9, 0.7), (0.8, 0.2), (0.95, 0.4), (0.7, 0.2)]
+    fit(tmp_path, scores, [BestAndLast(monitor="loss")])
+    assert torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)["epoch"] == 1
+    with pytest.raises(ValueError, match="monitor='acc': give auc or loss"):
+        BestAndLast(monitor="acc")
+
+
 def test_a_failed_write_leaves_the_checkpoint_before(tmp_path, monkeypatch):
     def broken(self, path, *_, **__):
         if self.current_epoch == 1:
