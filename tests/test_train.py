@@ -294,8 +294,16 @@ def test_every_line_stands_once_on_the_console_and_in_the_log(tmp_path, phantom_
     assert logging.getLogger().level != logging.DEBUG
 
 
-@pytest.mark.parametrize("size", [28, 64])
-@pytest.mark.parametrize("flag", catalog.FLAGS)
+LARGER = ("breastmnist", "chestmnist", "retinamnist", "vesselmnist3d")  # the others at 64 are slow tests
+
+
+@pytest.mark.parametrize(
+    ("flag", "size"),
+    [
+        *((flag, 28) for flag in catalog.FLAGS),
+        *(pytest.param(flag, 64, marks=[] if flag in LARGER else [pytest.mark.slow]) for flag in catalog.FLAGS),
+    ],
+)
 def test_every_data_set_runs(flag, size, tmp_path):
     info = catalog.get(flag)
     small = {"train": 16, "val": 8, "test": 8}
