@@ -155,7 +155,7 @@ def test_what_is_no_result(tmp_path):
         ("optimizer.lr=0.1", "optimizer.lr=0.1 (0.003)"),
         ("callbacks.averaging=null", "callbacks.averaging=None (not set)"),
         ("model.dim=32", "model.dim=32 (64)"),
-        ("callbacks.checkpoint.monitor=loss", "callbacks.checkpoint.monitor=loss (auc)"),
+        ("callbacks.checkpoint.monitor=auc", "callbacks.checkpoint.monitor=auc (loss)"),
     ],
 )
 def test_a_run_of_another_recipe_needs_a_name_of_its_own(tmp_path, override, said):

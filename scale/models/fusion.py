@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from scale.models.attention import CrossAttention
+from scale.models.layers import shared_batch
+
+GATE_START = 1.0  # logits 1 and -1: the native stream has .88 of the features before anything is learned
 
 
 def pool(tokens: Tensor) -> Tensor:
@@ -19,18 +23,25 @@ def pool(tokens: Tensor) -> Tensor:
 class Calibration(nn.Module):
     """Makes the streams comparable before they are weighed against each other.
 
-    A stream's vector is standardised, so that a stream cannot win by being loud, and multiplied by a learned positive
-    temperature, so that a stream that is worth more can speak louder for all samples.
+    Each feature is standardised over the samples (batch normalisation without weights of its own), so that a stream
+    cannot win by being loud and means are as loud as maxima, and multiplied by one learned positive temperature, so
+    that a stream that is worth more can speak louder for all samples.
     """
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.standardise = nn.LayerNorm(dim, elementwise_affine=False)
+        self.num_features = dim
+        self.standardise = nn.BatchNorm1d(dim, affine=False)
         self.log_temperature = nn.Parameter(torch.zeros(()))
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: (B, dim); returns (B, dim) with mean 0 and standard deviation exp(log_temperature) in each row."""
-        return self.standardise(x) * self.log_temperature.exp()
+        """x: (B, dim); returns (B, dim) with mean 0 and standard deviation exp(log_temperature) in each column."""
+        if self.training and len(x) == 1 and not shared_batch():  # one sample has no deviation of its own
+            known = self.standardise
+            x = F.batch_norm(x, known.running_mean, known.running_var, eps=known.eps)
+        else:
+            x = self.standardise(x)
+        return x * self.log_temperature.exp()
 
 
 class Fusion(nn.Module):
@@ -42,10 +53,11 @@ class Fusion(nn.Module):
             both vectors side by side.
         heads: heads of the attention.
         layers: rounds of mutual reading.
+        native: the stream at which the gate starts, `planar` or `volumetric`: the one that sees the sample as it is.
         drop_path: rate at which a sample skips a branch.
     """
 
-    def __init__(self, dim: int, *, mode: str, heads: int, layers: int, drop_path: float = 0.0) -> None:
+    def __init__(self, dim: int, *, mode: str, heads: int, layers: int, native: str, drop_path: float = 0.0) -> None:
         super().__init__()
         self.num_features = 4 * dim if mode == "concat" else 2 * dim
         count = layers if mode == "attention" else 0
@@ -54,6 +66,10 @@ class Fusion(nn.Module):
         )
         self.calibrate_planar, self.calibrate_volumetric = Calibration(2 * dim), Calibration(2 * dim)
         self.gate = None if mode == "concat" else nn.Linear(4 * dim, 2)
+        if self.gate is not None:
+            start = GATE_START if native == "planar" else -GATE_START
+            with torch.no_grad():
+                self.gate.bias.copy_(torch.tensor([start, -start]))
 
     def forward(
         self, planar: Tensor, volumetric: Tensor, *, codes: tuple[Tensor, Tensor] | None, need_weights: bool = False

@@ -54,6 +54,11 @@ def norm(channels: int, *, spatial_dims: int) -> nn.Module:
     return {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}[spatial_dims](channels)
 
 
+def shared_batch() -> bool:
+    """Whether several processes share the batch."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
 def shared_rand(shape: Sequence[int], *, device: torch.device) -> Tensor:
     """Uniform numbers of `shape` (B, ...): this process' rows of one draw for the batch of all processes.
 

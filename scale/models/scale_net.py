@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Sequence
 from typing import NamedTuple, cast
 
+import torch
 from torch import Tensor, nn
 
 from scale.models.attention import ScaleAttention
@@ -43,14 +44,21 @@ class ScaleNet(nn.Module):
     A sample whose longest edge is about k times 28 is first reduced k times (means and ranges of blocks), so that the
     streams always see about 28 cells an edge and the compute does not grow with the resolution.
 
+    The stream that sees the sample as it is (`native`: planar for images, volumetric for volumes) is the larger one;
+    the other one sees a view that was made of it. Trained by one loss for both, two streams learn less than the better
+    one alone (doi:10.1109/CVPR42600.2020.01271), so each learns from a head of its own, and the fusion from what they
+    found.
+
     Args:
         spatial_dims: 2 for images, 3 for volumes.
         in_channels: channels of a sample.
         outputs: width of the logits.
-        planar_widths: channels of the planar stream's three levels.
-        volumetric_widths: channels of the volumetric stream's three levels.
-        planar_depths: residual blocks of the planar stream's levels.
-        volumetric_depths: residual blocks of the volumetric stream's levels.
+        planar_widths: channels of the planar stream's three levels, for images.
+        volumetric_widths: channels of the volumetric stream's three levels, for volumes.
+        planar_depths: residual blocks of the planar stream's levels, for images.
+        volumetric_depths: residual blocks of the volumetric stream's levels, for volumes.
+        lifted_width: share of its channels that the other stream has, whose view is lifted.
+        lifted_depths: residual blocks of that stream's levels.
         dim: width of the tokens and of the features.
         heads: heads of the cross-modal attention; divides `dim`.
         fusion_layers: rounds in which the streams read each other.
@@ -60,7 +68,8 @@ class ScaleNet(nn.Module):
         lifting: `full`, or `naive`: middle slice of a volume, copies of an image.
         scale_attention: weigh the pyramid's levels at each position; otherwise average them.
         fusion: `attention`, `gate` or `concat`.
-        auxiliary: each of two streams has a head of its own, for `forward_auxiliary`.
+        auxiliary: each of two streams has a head of its own, for `forward_auxiliary`, and the answer is the mean of the
+            native stream's own logits and those of the fused features; otherwise the latter alone.
         dropout: rate before the heads.
         drop_path: rate at which the deepest residual branches are skipped.
 
@@ -78,6 +87,8 @@ class ScaleNet(nn.Module):
         volumetric_widths: Sequence[int] = (16, 32, 64),
         planar_depths: Sequence[int] = (1, 1, 1),
         volumetric_depths: Sequence[int] = (0, 1, 1),
+        lifted_width: float = 0.5,
+        lifted_depths: Sequence[int] = (0, 1, 1),
         dim: int = 64,
         heads: int = 4,
         fusion_layers: int = 1,
@@ -103,14 +114,18 @@ class ScaleNet(nn.Module):
             ("volumetric_widths", volumetric_widths),
             ("planar_depths", planar_depths),
             ("volumetric_depths", volumetric_depths),
+            ("lifted_depths", lifted_depths),
         ):
             least = (1, 1, 1) if name.endswith("widths") else (0, 1, 1)  # the stem alone may be the fine level
             if len(values) != 3 or any(value < low for value, low in zip(values, least, strict=False)):
                 raise ValueError(
                     f"{name}={list(values)}: three numbers of at least {least} are needed, fine level first"
                 )
+        if not 0 < lifted_width <= 1:
+            raise ValueError(f"lifted_width={lifted_width}: give a share above 0, at most 1")
         self.spatial_dims, self.in_channels, self.outputs = spatial_dims, in_channels, outputs
         self.stream_names = STREAMS if streams == "both" else (streams,)
+        self.native = "planar" if spatial_dims == 2 else "volumetric"  # the stream that sees the sample as it is
         self.lifting = Lifting(spatial_dims=spatial_dims, mode=lifting, slabs=slabs, scales=scales)
         self.streams, self.scale_attention = nn.ModuleDict(), nn.ModuleDict()
         for name in self.stream_names:
@@ -118,24 +133,27 @@ class ScaleNet(nn.Module):
             channels = in_channels * (self.lifting.planar_multiple if name == "planar" else 1)
             widths = planar_widths if name == "planar" else volumetric_widths
             depths = planar_depths if name == "planar" else volumetric_depths
+            if name != self.native:
+                widths, depths = [max(1, round(width * lifted_width)) for width in widths], lifted_depths
             self.streams[name] = Stream(channels, spatial_dims=dims, widths=widths, depths=depths, drop_path=drop_path)
             self.scale_attention[name] = ScaleAttention(widths, dim, learned=scale_attention)
         self.position: FourierPosition | None = None
         if streams == "both":
             self.fusion: Fusion | Calibration = Fusion(
-                dim, mode=fusion, heads=heads, layers=fusion_layers, drop_path=drop_path
+                dim, mode=fusion, heads=heads, layers=fusion_layers, native=self.native, drop_path=drop_path
             )
             self.position = FourierPosition(dim) if fusion == "attention" else None
             self.num_features = self.fusion.num_features
         else:
             self.fusion, self.num_features = Calibration(2 * dim), 2 * dim
-        self.head = nn.Sequential(Dropout(dropout), nn.Linear(self.num_features, outputs))
+        self.head = nn.Sequential(Dropout(dropout), nn.Linear(self.num_features, outputs))  # of the fused features
         self.auxiliary_heads = nn.ModuleDict()
         if auxiliary and streams == "both":
             for name in STREAMS:
                 self.auxiliary_heads[name] = nn.Sequential(
                     Calibration(2 * dim), Dropout(dropout), nn.Linear(2 * dim, outputs)
                 )
+            self.num_features += 2 * dim
 
     def forward(self, x: Tensor) -> Tensor:
         """x: normalised samples (B, C, *S); returns logits (B, outputs)."""
@@ -146,29 +164,36 @@ class ScaleNet(nn.Module):
         return self._run(x, need_weights=False)[0].features
 
     def forward_head(self, features: Tensor) -> Tensor:
-        """features: (B, num_features); returns logits (B, outputs)."""
-        return cast(Tensor, self.head(features))
+        """features: (B, num_features), the native stream's own before the fused ones; returns logits (B, outputs)."""
+        if not self.auxiliary_heads:
+            return cast(Tensor, self.head(features))
+        split = self.num_features - self.fusion.num_features
+        native, fused = features[:, :split], features[:, split:]
+        return cast(Tensor, (self.auxiliary_heads[self.native](native) + self.head(fused)) / 2)
 
     def forward_intermediates(self, x: Tensor) -> Intermediates:
         """x: (B, C, *S); returns the features and what the attention looked at, on the path that keeps the weights."""
         return self._run(x, need_weights=True)[0]
 
     def forward_auxiliary(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """For training: logits (B, outputs) and those of each stream's own head, from one pass.
+        """For training: the logits of each head, from one pass in which the streams learn from their own head alone.
 
         Args:
             x: (B, C, *S).
 
         Returns:
-            The logits, and `planar` and `volumetric` logits (B, outputs) before fusion; an empty dict where the
-            network has no auxiliary heads. Without this method auxiliary heads get no gradient.
+            The logits (B, outputs) of the fused features, and `planar` and `volumetric` logits (B, outputs) before
+            fusion; without auxiliary heads the network's logits, whose gradient reaches the streams, and an empty dict.
         """
-        found, tokens = self._run(x, need_weights=False)
+        found, tokens = self._run(x, need_weights=False, apart=bool(self.auxiliary_heads))
         own = {name: head(pool(tokens[name])) for name, head in self.auxiliary_heads.items()}
-        return self.forward_head(found.features), own
+        return self.head(found.features[:, self.num_features - self.fusion.num_features :]), own
 
-    def _run(self, x: Tensor, *, need_weights: bool) -> tuple[Intermediates, dict[str, Tensor]]:
-        """The one pass behind all others: x (B, C, *S) to intermediates and the streams' tokens (B, N, dim)."""
+    def _run(self, x: Tensor, *, need_weights: bool, apart: bool = False) -> tuple[Intermediates, dict[str, Tensor]]:
+        """The one pass behind all others: x (B, C, *S) to intermediates and the streams' tokens (B, N, dim).
+
+        With `apart` no gradient of the fused features reaches the streams.
+        """
         if x.ndim != self.spatial_dims + 2 or x.shape[1] != self.in_channels:
             wanted = f"(batch, {self.in_channels}, {', '.join('DHW'[-self.spatial_dims :])})"
             raise ValueError(f"the network takes samples {wanted}, but got {tuple(x.shape)}")
@@ -196,9 +221,10 @@ class ScaleNet(nn.Module):
         codes = None
         if self.position is not None:
             codes = self.position(positions["planar"]), self.position(positions["volumetric"])
-        features, attention, gate = self.fusion(
-            tokens["planar"], tokens["volumetric"], codes=codes, need_weights=need_weights
-        )
+        read = [tokens[name].detach() if apart else tokens[name] for name in STREAMS]
+        features, attention, gate = self.fusion(*read, codes=codes, need_weights=need_weights)
+        if self.auxiliary_heads:
+            features = torch.cat([pool(tokens[self.native]), features], dim=1)
         return Intermediates(features, weights, attention, gate, positions), tokens
 
 

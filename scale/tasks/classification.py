@@ -61,7 +61,7 @@ class ClassificationTask(L.LightningModule):
         optimizer: Callable[..., Optimizer] | None = None,
         scheduler: Callable[..., LRScheduler] | None = None,
         label_smoothing: float = 0.0,
-        auxiliary_weight: float = 0.3,
+        auxiliary_weight: float = 2.0,
         class_weights: Tensor | None = None,
         logit_adjustment: Tensor | None = None,
         compile: bool = False,

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -89,11 +91,22 @@ def test_order_of_read_tokens_does_not_matter_but_their_positions_do():
 def test_calibration_takes_the_loudness_out_and_puts_the_temperature_in():
     layer, x = Calibration(6), torch.randn(4, 6)
     y = layer(x)
-    torch.testing.assert_close(layer(30 * x + 5), y, atol=1e-4, rtol=0)
-    torch.testing.assert_close(y.mean(dim=1), torch.zeros(4), atol=1e-6, rtol=0)
-    torch.testing.assert_close(y.std(dim=1, unbiased=False), torch.ones(4), atol=1e-3, rtol=0)
+    torch.testing.assert_close(layer(30 * x + 5), y, atol=2e-3, rtol=0)
+    torch.testing.assert_close(y.mean(dim=0), torch.zeros(6), atol=1e-6, rtol=0)
+    torch.testing.assert_close(y.std(dim=0, unbiased=False), torch.ones(6), atol=1e-3, rtol=0)
     nn.init.constant_(layer.log_temperature, 1.0)
     torch.testing.assert_close(layer(x), y * torch.e)
+
+
+def test_calibration_of_a_batch_of_one_uses_what_is_known():
+    layer, x = Calibration(6), torch.randn(4, 6)
+    for _ in range(200):
+        layer(30 * x + 5)
+    known = layer.standardise.running_mean.clone()
+    alone = layer(30 * x[:1] + 5)
+    torch.testing.assert_close(layer.standardise.running_mean, known, atol=0, rtol=0)
+    torch.testing.assert_close(alone, layer.eval()(30 * x[:1] + 5), atol=0, rtol=0)
+    assert alone.abs().max() > 0.1
 
 
 def test_pool_is_mean_and_maximum():
@@ -109,16 +122,16 @@ def tokens():
 @pytest.mark.parametrize("mode", ["gate", "concat"])
 def test_a_loud_stream_changes_neither_gate_nor_features(mode):
     torch.manual_seed(2)
-    fusion, (planar, volumetric, _) = Fusion(8, mode=mode, heads=2, layers=1), tokens()
+    fusion, (planar, volumetric, _) = Fusion(8, mode=mode, heads=2, layers=1, native="planar"), tokens()
     features, _, gate = fusion(planar, volumetric, codes=None)
     louder, _, same = fusion(100 * planar, volumetric, codes=None)
-    torch.testing.assert_close(louder, features, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(louder, features, atol=2e-2, rtol=1e-2)  # the variance has an epsilon
     if mode == "gate":
-        torch.testing.assert_close(same, gate, atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(same, gate, atol=1e-2, rtol=1e-2)
 
 
 def test_gate_mixes_the_calibrated_streams():
-    fusion, (planar, volumetric, _) = Fusion(8, mode="gate", heads=2, layers=1), tokens()
+    fusion, (planar, volumetric, _) = Fusion(8, mode="gate", heads=2, layers=1, native="planar"), tokens()
     features, attention, gate = fusion(planar, volumetric, codes=None)
     assert attention == {}
     torch.testing.assert_close(gate.sum(dim=1), torch.ones(3))
@@ -129,8 +142,17 @@ def test_gate_mixes_the_calibrated_streams():
     torch.testing.assert_close(fusion(planar, volumetric, codes=None)[0], first)
 
 
+@pytest.mark.parametrize(("native", "column"), [("planar", 0), ("volumetric", 1)])
+def test_the_gate_starts_at_the_native_stream(native, column):
+    fusion = Fusion(8, mode="gate", heads=2, layers=1, native=native)
+    nn.init.zeros_(fusion.gate.weight)
+    torch.testing.assert_close(
+        fusion(*tokens()[:2], codes=None)[2][:, column], torch.full((3,), 1 / (1 + math.exp(-2)))
+    )
+
+
 def test_concat_keeps_both_and_has_no_gate():
-    fusion, (planar, volumetric, _) = Fusion(8, mode="concat", heads=2, layers=1), tokens()
+    fusion, (planar, volumetric, _) = Fusion(8, mode="concat", heads=2, layers=1, native="planar"), tokens()
     features, attention, gate = fusion(planar, volumetric, codes=None)
     assert features.shape == (3, fusion.num_features) == (3, 32)
     assert gate is None
@@ -140,7 +162,7 @@ def test_concat_keeps_both_and_has_no_gate():
 def test_only_attention_lets_one_stream_see_the_other():
     for mode, sees in [("attention", True), ("gate", False), ("concat", False)]:
         torch.manual_seed(3)
-        fusion, (planar, volumetric, codes) = Fusion(8, mode=mode, heads=2, layers=2), tokens()
+        fusion, (planar, volumetric, codes) = Fusion(8, mode=mode, heads=2, layers=2, native="planar"), tokens()
         caught = []
         fusion.calibrate_planar.register_forward_pre_hook(lambda _, args, caught=caught: caught.append(args[0]))
         fusion(planar, volumetric, codes=codes)
@@ -150,7 +172,7 @@ def test_only_attention_lets_one_stream_see_the_other():
 
 def test_both_streams_read_what_the_other_was_before_the_round():
     torch.manual_seed(4)
-    fusion, (planar, volumetric, codes) = Fusion(8, mode="attention", heads=2, layers=1), tokens()
+    fusion, (planar, volumetric, codes) = Fusion(8, mode="attention", heads=2, layers=1, native="planar"), tokens()
     _, attention, _ = fusion(planar, volumetric, codes=codes, need_weights=True)
     assert attention["planar"].shape == (3, 2, 5, 4)
     assert attention["volumetric"].shape == (3, 2, 4, 5)

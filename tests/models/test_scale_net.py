@@ -89,9 +89,49 @@ def test_compiles_without_a_graph_break(dims):
     torch.testing.assert_close(torch.compile(net, backend="eager", fullgraph=True)(x), net(x))
 
 
-def test_auxiliary_logits_are_those_of_the_forward_pass():
-    net, x = small().eval(), torch.randn(2, 1, 28, 28, 28)
-    torch.testing.assert_close(net.forward_auxiliary(x)[0], net(x), atol=0, rtol=0)
+@pytest.mark.parametrize(("dims", "native"), [(2, "planar"), (3, "volumetric")])
+def test_the_answer_is_the_mean_of_the_native_and_the_fused_one(dims, native):
+    net, x = small(spatial_dims=dims).eval(), torch.randn(2, 1, *(28,) * dims)
+    fused, own = net.forward_auxiliary(x)
+    torch.testing.assert_close(net(x), (fused + own[native]) / 2)
+    assert (fused - own[native]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("switch", [{"auxiliary": False}, {"streams": "planar"}], ids=str)
+def test_without_heads_of_the_streams_there_is_one_answer(switch):
+    net, x = small(**switch).eval(), torch.randn(2, 1, 28, 28, 28)
+    logits, own = net.forward_auxiliary(x)
+    torch.testing.assert_close(logits, net(x), atol=0, rtol=0)
+    assert own == {}
+
+
+@pytest.mark.parametrize(("auxiliary", "reached"), [(True, False), (False, True)])
+def test_streams_with_a_head_learn_nothing_from_the_fusion(auxiliary, reached):
+    net, x = small(auxiliary=auxiliary), torch.randn(4, 1, 28, 28, 28)
+    net.forward_auxiliary(x)[0].square().sum().backward()
+    stems = [net.streams[name].stem.weight.grad for name in ("planar", "volumetric")]
+    assert [grad is not None and bool(grad.abs().max() > 0) for grad in stems] == [reached, reached]
+    assert net.fusion.gate.weight.grad.abs().max() > 0
+
+
+def test_what_explains_the_answer_sees_both_ways_to_it():
+    """The gradient of the answer goes through the fusion too: attributions must not miss half of the network."""
+    net, x = small(spatial_dims=2).eval().double(), torch.randn(1, 1, 28, 28, dtype=torch.double)
+    x.requires_grad_()
+    (gradient,) = torch.autograd.grad(net(x)[0, 0], x)
+    step = 1e-5 * gradient
+    with torch.no_grad():
+        change = net(x + step)[0, 0] - net(x - step)[0, 0]
+    torch.testing.assert_close(change, 2 * (gradient * step).sum(), rtol=1e-4, atol=1e-12)
+
+
+@pytest.mark.parametrize(("dims", "lifted"), [(2, "volumetric"), (3, "planar")])
+def test_the_lifted_stream_is_the_narrower_one(dims, lifted):
+    half, whole = small(spatial_dims=dims, lifted_depths=(0, 2, 1)), small(spatial_dims=dims, lifted_width=1.0)
+    assert [net.streams[lifted].stem.weight.shape[0] for net in (half, whole)] == [2, 4]
+    assert [len(level) for level in half.streams[lifted].levels] == [0, 2, 1]
+    for name in {"planar", "volumetric"} - {lifted}:
+        assert half.streams[name].stem.weight.shape[0] == 4
 
 
 @pytest.mark.parametrize("name", ["planar", "volumetric"])
@@ -205,6 +245,8 @@ def test_mixed_precision_stays_close(dims):
         ({"dim": 9}, "dim=9 is not a multiple of heads=2"),
         ({"planar_widths": (4, 8)}, r"planar_widths=\[4, 8\]"),
         ({"volumetric_depths": (1, 0, 1)}, r"volumetric_depths=\[1, 0, 1\]"),
+        ({"lifted_depths": (1, 0, 1)}, r"lifted_depths=\[1, 0, 1\]"),
+        ({"lifted_width": 0.0}, r"lifted_width=0.0: give a share above 0, at most 1"),
     ],
 )
 def test_impossible_values_are_named(change, message):
