@@ -29,7 +29,8 @@ class Flow:
         views: per stream the view's shape.
         pyramids: per stream the shapes of the levels, fine to coarse.
         tokens: per stream (tokens, width).
-        features: width of what the head reads.
+        native: the stream whose own head answers beside that of the fused features, if one does.
+        features: width of what the heads read.
         outputs: width of the logits.
         parameters: trainable values.
         macs: multiply-adds of one sample.
@@ -39,6 +40,7 @@ class Flow:
     views: dict[str, tuple[int, ...]]
     pyramids: dict[str, list[tuple[int, ...]]]
     tokens: dict[str, tuple[int, int]]
+    native: str | None
     features: int
     outputs: int
     parameters: int
@@ -78,6 +80,7 @@ def trace(net: "nn.Module", image_shape: Sequence[int]) -> Flow:
         views=views,
         pyramids=pyramids,
         tokens={name: (len(places), width) for name, places in found.positions.items()},
+        native=net.native if net.auxiliary_heads else None,  # type: ignore[arg-type]
         features=found.features.shape[1],
         outputs=logits.shape[1],
         parameters=parameters(net),
@@ -123,7 +126,15 @@ def draw(flow: Flow, *, title: str) -> "Figure":
         _arrow(axes, (78, y + 5.5), (83, 21.5))
     fusion = "cross-modal\nattention,\ncalibration,\nstream gate" if len(rows) == 2 else "calibration"
     _box(axes, (83, 16), 14, fusion, COLOURS["fusion"])
-    _box(axes, (102, 16), 12, f"head\n{flow.features} → {flow.outputs}", INK)
+    head = f"head\n{flow.features} → {flow.outputs}"
+    if flow.native is not None:
+        y = rows[flow.native]
+        beside = y + (2.5 if y > 16 else -2.5)  # clear of the fusion
+        _box(axes, (83, beside), 14, "calibration,\nown head", COLOURS[flow.native])
+        _arrow(axes, (78, y + 5.5), (83, beside + 5.5))
+        _arrow(axes, (97, beside + 5.5), (102, 21.5))
+        head = f"head, mean\nof both\n{flow.features} → {flow.outputs}"
+    _box(axes, (102, 16), 12, head, INK)
     _arrow(axes, (97, 21.5), (102, 21.5))
     axes.text(15.5, 31.5, "lifting", ha="center", color=INK, fontsize=9, style="italic")
     return figure

@@ -19,7 +19,8 @@ def test_flow_has_the_networks_own_shapes(dims, streams):
     assert not any(stream._forward_hooks for stream in net.streams.values())
     assert "G multiply-adds" in describe.text(flow)
     picture = describe.draw(flow, title="x")
-    assert len(picture.axes[0].patches) == 3 + 3 * len(flow.views)
+    assert flow.native == (None if streams != "both" else {2: "planar", 3: "volumetric"}[dims])
+    assert len(picture.axes[0].patches) == 3 + 3 * len(flow.views) + (flow.native is not None)
 
 
 def test_the_command_prints_and_draws(monkeypatch, tmp_path, capsys):

@@ -9,7 +9,7 @@ from scale.attribution.activation import density, outputs_of, token_grids
 from scale.attribution.catalog import LEVELS
 from scale.attribution.grid import InputGrid
 from scale.models.attention import CrossAttention
-from scale.models.scale_net import ScaleNet
+from scale.models.scale_net import STREAMS, ScaleNet
 
 
 def scale_attention(net: ScaleNet, images: Tensor, *, stream: str, level: str) -> Tensor:
@@ -37,7 +37,8 @@ def rollout(net: ScaleNet, images: Tensor) -> Tensor:
     """Attention rollout through the rounds of the fusion: (B, *S), 1 on the average where tokens are alike.
 
     In each round half of a token stays and half is read from the other stream (the residual path and the attention,
-    averaged over the heads). In the end the tokens of a stream are pooled alike, and the gate weighs the streams.
+    averaged over the heads). In the end the tokens of a stream are pooled alike, and the gate weighs the streams. Where
+    the native stream answers too, half of the answer is of its tokens as they enter.
     """
     grid = InputGrid(net, images.shape[2:], device=images.device)
     planar, volumetric = rollout_weights(net, images)
@@ -45,7 +46,7 @@ def rollout(net: ScaleNet, images: Tensor) -> Tensor:
 
 
 def rollout_weights(net: ScaleNet, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Shares of the tokens that enter the fusion in the pooled vector: (B, N) and (B, M); both together sum to 1."""
+    """Shares in the answer of the tokens that enter the fusion: (B, N) and (B, M); both together sum to 1."""
     layers = {name: module for name, module in net.named_modules() if isinstance(module, CrossAttention)}
     with outputs_of(layers) as found:
         gate = net.forward_intermediates(images).stream_gate
@@ -59,11 +60,25 @@ def rollout_weights(net: ScaleNet, images: Tensor) -> tuple[Tensor, Tensor]:
         back_here = (there[:, None] @ of_volumetric)[:, 0]  # what volumetric readers took from planar tokens
         back_there = (here[:, None] @ of_planar)[:, 0]
         here, there = (here + back_here) / 2, (there + back_there) / 2
-    return here, there
+    if not net.auxiliary_heads:
+        return here, there
+    own = {"planar": 0.0, "volumetric": 0.0} | {net.native: 1.0}
+    return (here + own["planar"] / n) / 2, (there + own["volumetric"] / m) / 2
+
+
+def stream_shares(net: nn.Module, images: Tensor) -> Tensor | None:
+    """The weights of the streams in the answer (B, 2), planar first; None where a network has no gate.
+
+    The gate's, and, where the native stream answers too, half of the answer is that stream's alone.
+    """
+    gate = stream_gate(net, images)
+    if gate is None or not isinstance(net, ScaleNet) or not net.auxiliary_heads:
+        return gate
+    return (gate + gate.new_tensor([net.native == name for name in STREAMS])) / 2
 
 
 def stream_gate(net: nn.Module, images: Tensor) -> Tensor | None:
-    """The weights of the streams (B, 2), planar first; None where a network has no gate."""
+    """The weights of the streams in the fused features (B, 2), planar first; None where a network has no gate."""
     forward = getattr(net, "forward_intermediates", None)
     if forward is None:
         return None

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from scale.attribution import activation, gradients
-from scale.attribution.attention_maps import stream_gate
+from scale.attribution.attention_maps import stream_shares
 from scale.models.baselines import ResNet
 from scale.models.scale_net import ScaleNet
 
@@ -47,8 +47,8 @@ def scale_relevance(
     """Smoothed integrated gradients times Grad-CAM: (B, C, *S).
 
     Integrated gradients say which voxels speak for the class, and are noisy; Grad-CAM says in which cells the network
-    finds it, and is coarse. The Grad-CAMs of the streams, each with mean 1, are weighed as the stream gate weighs the
-    streams (alike where there is no gate).
+    finds it, and is coarse. The Grad-CAMs of the streams, each with mean 1, are weighed by the streams' shares in
+    the answer (alike where there is no gate).
 
     Args:
         model: gives scores (B, columns) from its part `net`.
@@ -64,11 +64,11 @@ def scale_relevance(
         model, images, target, rows=rows, baseline=baseline, steps=steps, smooth=smooth
     )
     streams = list(getattr(net, "stream_names", [""]))
-    gate = stream_gate(net, images)
+    shares = stream_shares(net, images)
     cam = torch.zeros_like(images[:, 0])
     for number, stream in enumerate(streams):
         own = gradcam_of(net, stream)(model, images, target)
         mean = own.flatten(1).mean(dim=1).clamp(min=torch.finfo(own.dtype).tiny)
-        share = torch.full_like(mean, 1 / len(streams)) if gate is None else gate[:, number]
+        share = torch.full_like(mean, 1 / len(streams)) if shares is None else shares[:, number]
         cam += own * (share / mean).reshape(-1, *(1,) * (own.ndim - 1))
     return maps * cam[:, None]

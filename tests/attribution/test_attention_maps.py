@@ -196,10 +196,11 @@ def test_cells_of_the_middle_level_look_at_every_fourth_voxel(shape):
         assert -(-grid.reduced[axis] // 4) == middle.shape[2 + axis]
 
 
+@pytest.mark.parametrize("auxiliary", [True, False])
 @pytest.mark.parametrize("fusion_layers", [1, 3])
 @pytest.mark.parametrize("shape", [(16, 12), (12, 16, 9)], ids=str)
-def test_rollout_is_the_product_of_the_rounds(fusion_layers, shape):
-    net = small(shape, fusion_layers=fusion_layers)
+def test_rollout_is_the_product_of_the_rounds(fusion_layers, shape, auxiliary):
+    net = small(shape, fusion_layers=fusion_layers, auxiliary=auxiliary)
     x = torch.randn(2, 1, *shape, generator=torch.Generator().manual_seed(3))
     captured = []
     for reads in zip(net.fusion.planar_reads, net.fusion.volumetric_reads, strict=True):
@@ -217,7 +218,11 @@ def test_rollout_is_the_product_of_the_rounds(fusion_layers, shape):
             joint[:n, n:], joint[n:, :n] = here[sample].mean(dim=0), there[sample].mean(dim=0)
             total = (0.5 * torch.eye(n + m) + 0.5 * joint) @ total
         pooled = torch.cat([gate[sample, 0].expand(n) / n, gate[sample, 1].expand(m) / m])
-        torch.testing.assert_close(torch.cat([planar[sample], volumetric[sample]]), pooled @ total)
+        expected = pooled @ total
+        if auxiliary:  # half of the answer is the native stream's, whose tokens are pooled as they are
+            native = torch.cat([torch.full((n,), len(shape) == 2) / n, torch.full((m,), len(shape) == 3) / m])
+            expected = (expected + native) / 2
+        torch.testing.assert_close(torch.cat([planar[sample], volumetric[sample]]), expected)
     assert len(net.fusion.planar_reads[0]._forward_hooks) == 1  # only the test's own
 
 
@@ -236,6 +241,16 @@ def test_a_single_slice_shows_what_was_seen_of_it():
     found = maps_of(net, x, "scale_attention_planar_fine")[0, 0]
     assert found[4].min() > 0
     assert found[:4].max() == found[5:].max() == 0
+
+
+@pytest.mark.parametrize(("shape", "native"), [((12, 12), 0), ((12, 12, 12), 1)])
+def test_shares_of_the_streams_in_the_answer(shape, native):
+    net, x = small(shape), torch.randn(3, 1, *shape)
+    gate, shares = attention_maps.stream_gate(net, x), attention_maps.stream_shares(net, x)
+    torch.testing.assert_close(shares.sum(dim=1), torch.ones(3))
+    torch.testing.assert_close(shares[:, native], 0.5 + gate[:, native] / 2)
+    alone = small(shape, auxiliary=False)
+    torch.testing.assert_close(attention_maps.stream_shares(alone, x), attention_maps.stream_gate(alone, x))
 
 
 def test_a_network_without_a_gate_has_none():
