@@ -381,6 +381,7 @@ def test_folder_names_under_a_cluster(monkeypatch):
     assert _stamp().startswith("slurm70_3-")
 
 
+@pytest.mark.slow
 def test_resume_as_a_command(whole, arguments, tmp_path):
     """The whole way: a process that is told to stop, and a second command that knows nothing but the folder."""
     folder = tmp_path / "run"

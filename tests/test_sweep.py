@@ -367,6 +367,7 @@ def test_joblibs_workers_end_their_jobs_when_the_sweep_is_killed(stub, tmp_path)
     assert {json.loads((tmp_path / f"s/{n}/job.json").read_text())["status"] for n in (0, 1)} == {"interrupted"}
 
 
+@pytest.mark.slow
 def test_submitit_local(stub, tmp_path, monkeypatch):
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)

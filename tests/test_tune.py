@@ -81,6 +81,7 @@ def states(study):
     return [trial.state.name for trial in study.trials()]
 
 
+@pytest.mark.slow
 def test_a_study_from_end_to_end(given, own, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("STAND_IN_WAITS_BELOW", "0.77")  # from trial 3 on: for ever, if it is not pruned
     study = run(given, own, "n_trials=7", "sampler_seed=0")

@@ -44,6 +44,7 @@ def test_wheel_holds_configuration_and_published_table(installed):
     assert not any(name.startswith(("tests/", "conf/", "notebooks/")) for name in names)
 
 
+@pytest.mark.slow
 def test_wheel_trains_anywhere(installed, tmp_path, phantom_root):
     site = installed[1]
     environment = os.environ | {"PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}

@@ -22,6 +22,7 @@ def pictures(folder):
     return sorted(path.name for path in (folder / "figures" / "explanations").iterdir())
 
 
+@pytest.mark.slow
 def test_the_same_samples_every_few_epochs_and_at_the_end(small, tmp_path):
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     few = ["callbacks=explain", "callbacks.explanations.every_n_epochs=3", "callbacks.explanations.samples=2"]
@@ -36,6 +37,7 @@ def test_the_same_samples_every_few_epochs_and_at_the_end(small, tmp_path):
         assert len(found.Images(f"explanations/{sample}")) == 3
 
 
+@pytest.mark.slow
 def test_a_training_is_the_same_with_and_without_pictures(small, tmp_path):
     states = []
     for name, extra in (("with", ["callbacks=explain", FAST, ONE]), ("without", [])):

@@ -26,6 +26,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_the_process_that_hangs_is_named(tmp_path, small):
     program = tmp_path / "hanging.py"
     program.write_text(HANGING)

@@ -125,6 +125,7 @@ def gradient(problem, weights, rows):
     return logits.grad
 
 
+@pytest.mark.slow
 def test_weighted_losses_of_two_processes_are_that_of_one(tmp_path):
     mp.spawn(half_of_a_gradient, (str(tmp_path),), nprocs=2)
     found = torch.load(tmp_path / "gradients.pt")
