@@ -1,8 +1,11 @@
 """Averaged weights."""
 
+from collections.abc import Sequence
+
 import lightning as L
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class AveragedWeights(WeightAveraging):
@@ -19,13 +22,15 @@ class AveragedWeights(WeightAveraging):
         if not 0 <= decay < 1:
             raise ValueError(f"callbacks.averaging.decay={decay}: give a number from 0 to below 1")
         self.decay = decay
-        super().__init__(use_buffers=True, avg_fn=self._average)
+        super().__init__(use_buffers=True, multi_avg_fn=self._average)
 
-    def _average(self, averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+    def _average(self, averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
+        if not averaged[0].is_floating_point():  # counters; all tensors of one call have one dtype
+            for tensor, newer in zip(averaged, current, strict=True):
+                tensor.copy_(newer)
+            return
         decay = min(self.decay, (1 + float(count)) / (10 + float(count)))
-        if not averaged.is_floating_point():
-            return current
-        return averaged + (current - averaged) * (1 - decay)
+        get_ema_multi_avg_fn(decay)(averaged, current, count)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Forgets the average, which is in the model now: from then on what is evaluated is what was loaded.

@@ -128,10 +128,10 @@ def test_what_explains_the_answer_sees_both_ways_to_it():
 @pytest.mark.parametrize(("dims", "lifted"), [(2, "volumetric"), (3, "planar")])
 def test_the_lifted_stream_is_the_narrower_one(dims, lifted):
     half, whole = small(spatial_dims=dims, lifted_depths=(0, 2, 1)), small(spatial_dims=dims, lifted_width=1.0)
-    assert [net.streams[lifted].stem.weight.shape[0] for net in (half, whole)] == [2, 4]
+    assert [net.streams[lifted].stem.halve.out_channels for net in (half, whole)] == [2, 4]
     assert [len(level) for level in half.streams[lifted].levels] == [0, 2, 1]
     for name in {"planar", "volumetric"} - {lifted}:
-        assert half.streams[name].stem.weight.shape[0] == 4
+        assert half.streams[name].stem.halve.out_channels == 4
 
 
 @pytest.mark.parametrize("name", ["planar", "volumetric"])
