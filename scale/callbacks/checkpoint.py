@@ -19,8 +19,8 @@ FOLDER, BEST, LAST, PREVIOUS = "checkpoints", "best.ckpt", "last.ckpt", "previou
 class BestAndLast(Checkpoint):
     """Keeps `best.ckpt`, `last.ckpt` and the one before it in the trainer's folder, each written whole or not at all.
 
-    The best epoch has the highest val AUC and, among equal ones, the lowest val loss: on a small val split many epochs
-    reach the same AUC; or, as `monitor` says, the lowest val loss. Lightning's own ModelCheckpoint keeps the first of
+    The best epoch has the lowest val loss or, as `monitor` says, the highest val AUC and, among equal ones, the lowest
+    val loss: on a small val split many epochs reach the same AUC. Lightning's own ModelCheckpoint keeps the first of
     equals, and writes `last.ckpt` only when the best has changed.
 
     SIGTERM, Ctrl-C and SLURM's SIGUSR1 let the step finish, save, and end the training with `Interrupted`; of several
@@ -29,7 +29,7 @@ class BestAndLast(Checkpoint):
     Args:
         every_n_minutes: save within epochs too, this long after the save before; 0: at the end of epochs only.
         first_of_equals: of epochs with equal val AUC take the first, whatever the loss, as the official code does.
-        monitor: what is best: the highest val `auc` or the lowest val `loss`.
+        monitor: what is best: the lowest val `loss` or the highest val `auc`.
     """
 
     def __init__(
@@ -37,12 +37,17 @@ class BestAndLast(Checkpoint):
         *,
         every_n_minutes: float = 10.0,
         first_of_equals: bool = False,
-        monitor: Literal["auc", "loss"] = "auc",
+        monitor: Literal["auc", "loss"] = "loss",
     ) -> None:
         if every_n_minutes < 0:
             raise ValueError(f"callbacks.checkpoint.every_n_minutes={every_n_minutes}: give 0 (never) or more")
         if monitor not in ("auc", "loss"):
             raise ValueError(f"callbacks.checkpoint.monitor={monitor!r}: give auc or loss")
+        if first_of_equals and monitor != "auc":
+            raise ValueError(
+                "callbacks.checkpoint.first_of_equals=true chooses among epochs of equal val AUC: "
+                "give callbacks.checkpoint.monitor=auc with it"
+            )
         self.every_n_minutes, self.first_of_equals, self.monitor = every_n_minutes, first_of_equals, monitor
         self.best: tuple[float, float] | None = None
         self.best_epoch: int | None = None
@@ -77,11 +82,12 @@ class BestAndLast(Checkpoint):
         values = trainer.callback_metrics
         better = False
         if "val/auc" in values:
-            auc = float(values["val/auc"])
-            loss = 0.0 if self.first_of_equals else float(values["val/loss"])
-            rank = (-1.0 if math.isnan(auc) else auc, -loss)
+            auc, loss = float(values["val/auc"]), float(values["val/loss"])
+            auc, loss = -1.0 if math.isnan(auc) else auc, math.inf if math.isnan(loss) else loss
             if self.monitor == "loss":
-                rank = (-float(values["val/loss"]), 0.0)
+                rank = (-loss, 0.0)
+            else:
+                rank = (auc, 0.0 if self.first_of_equals else -loss)
             better = self.best is None or rank > self.best
             if better:
                 self.best, self.best_epoch = rank, trainer.current_epoch

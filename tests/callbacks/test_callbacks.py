@@ -61,7 +61,7 @@ def fit(folder, scores, callbacks, steps=3, **options):
     ],
 )
 def test_best_epoch_and_last_epoch_are_kept(tmp_path, scores, best):
-    fit(tmp_path, scores, [BestAndLast()])
+    fit(tmp_path, scores, [BestAndLast(monitor="auc")])
     folder = tmp_path / "checkpoints"
     states = {name: torch.load(folder / f"{name}.ckpt", weights_only=True) for name in ("best", "last")}
     assert states["best"]["epoch"] == best
@@ -73,16 +73,19 @@ def test_best_epoch_and_last_epoch_are_kept(tmp_path, scores, best):
 
 def test_the_first_of_equals_is_kept_where_asked_for(tmp_path):
     scores = [(0.5, 0.1), (0.9, 0.9), (0.9, 0.5)]
-    fit(tmp_path, scores, [BestAndLast(first_of_equals=True)])
+    fit(tmp_path, scores, [BestAndLast(monitor="auc", first_of_equals=True)])
     assert torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)["epoch"] == 1
 
 
-def test_the_lowest_loss_is_kept_where_asked_for(tmp_path):
-    scores = [(0.9, 0.7), (0.8, 0.2), (0.95, 0.4), (0.7, 0.2)]
-    fit(tmp_path, scores, [BestAndLast(monitor="loss")])
+@pytest.mark.parametrize("first", [0.7, math.nan])
+def test_the_lowest_loss_is_kept_unless_asked_otherwise(tmp_path, first):
+    scores = [(0.9, first), (0.8, 0.2), (0.95, 0.4), (0.7, 0.2)]
+    fit(tmp_path, scores, [BestAndLast()])
     assert torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)["epoch"] == 1
     with pytest.raises(ValueError, match="monitor='acc': give auc or loss"):
         BestAndLast(monitor="acc")
+    with pytest.raises(ValueError, match="give callbacks.checkpoint.monitor=auc with it"):
+        BestAndLast(first_of_equals=True)
 
 
 def test_a_failed_write_leaves_the_checkpoint_before(tmp_path, monkeypatch):
