@@ -84,10 +84,8 @@ class BestAndLast(Checkpoint):
         if "val/auc" in values:
             auc, loss = float(values["val/auc"]), float(values["val/loss"])
             auc, loss = -1.0 if math.isnan(auc) else auc, math.inf if math.isnan(loss) else loss
-            if self.monitor == "loss":
-                rank = (-loss, 0.0)
-            else:
-                rank = (auc, 0.0 if self.first_of_equals else -loss)
+            by_auc = (auc, 0.0 if self.first_of_equals else -loss)
+            rank = (-loss, 0.0) if self.monitor == "loss" else by_auc
             better = self.best is None or rank > self.best
             if better:
                 self.best, self.best_epoch = rank, trainer.current_epoch
