@@ -38,6 +38,7 @@ def test_every_data_set_composes():
     [
         ("hardware=amp", ("trainer", "precision", "bf16-mixed")),
         ("hardware=amp_fp16", ("trainer", "precision", "16-mixed")),
+        ("hardware=amp", ("optimizer", "fused", False)),
         ("hardware=amp_fp16", ("optimizer", "fused", False)),
         ("hardware=deterministic", ("trainer", "deterministic", True)),
         ("trainer=gpu", ("trainer", "accelerator", "gpu")),

@@ -69,9 +69,10 @@ def test_maps_of_what_is_learned_peak_where_the_only_thing_is(shape, method):
     if method == "occlusion" and max(shape) > 36:
         pytest.skip("slow, and the smaller shapes say the same")
     place = PLACES[shape]
-    net, x = small(shape), blob(shape, place)
+    x = blob(shape, place)
     x[x < 0.3] = 0
-    found = sum(maps_of(net, x, method, target).abs() for target in (0, 1))[0, 0]
+    # of several networks: one that has learned nothing may look at the rim of the ball
+    found = sum(maps_of(small(shape, seed=seed), x, method, target).abs() for seed in (0, 1) for target in (0, 1))[0, 0]
     assert distance(found, place) <= 10 * max(shape) / 28
     near = blob(shape, place)[0, 0] > 0.3
     assert found[near].sum() / found.sum() > 2 * near.float().mean()

@@ -104,8 +104,8 @@ def test_integrated_gradients_are_complete_on_the_scale_network(shape):
     score = Explained(net, BINARY)
     with torch.no_grad():
         difference = (score(x) - score(torch.zeros_like(x)))[:, 1]
-    assert difference.abs().min() > 0.01
-    torch.testing.assert_close(maps.flatten(1).sum(dim=1), difference, atol=1e-3, rtol=0)
+    assert difference.abs().min() > 5e-3
+    torch.testing.assert_close(maps.flatten(1).sum(dim=1), difference, atol=5e-4, rtol=0)
 
 
 def test_every_method_gives_a_map_of_the_inputs_shape():
