@@ -61,6 +61,7 @@ def share_stamp() -> None:
 STAMP = "SCALE_STAMP"  # environment variable: the stamp that rank 0 has chosen for all
 schemas.register()
 OmegaConf.register_new_resolver("stamp", _stamp, use_cache=True)
+OmegaConf.register_new_resolver("not_mixed", lambda precision: not limits.is_mixed(precision))
 
 
 class ConfigError(Exception):

@@ -7,6 +7,7 @@ from scale import signatures
 from scale.attribution.catalog import METHODS
 
 PRECISIONS = ("highest", "high", "medium")  # of torch.set_float32_matmul_precision
+MIXED = ("16-mixed", "bf16-mixed", "16", "bf16")  # trainer.precision: Lightning's names of mixed precision
 LARGEST_SEED = 2**32 - 1  # NumPy's
 LEAST = {  # numbers of a configuration of `scale.train`; null is allowed where it says something
     "threads": 1,
@@ -41,6 +42,16 @@ def of_train(node: Mapping[str, Any]) -> Iterator[str]:
         yield f"trainer.devices={devices}: give a number of at least 1, or auto for all"
     if trainer.get("limit_val_batches") == 0:
         yield "trainer.limit_val_batches=0: the epoch is chosen on val, which needs at least one batch"
+    if node["optimizer"].get("fused") and is_mixed(trainer.get("precision")) and trainer.get("gradient_clip_val"):
+        yield (
+            f"optimizer.fused=true with trainer.precision={trainer['precision']}: Lightning does not clip a fused "
+            "optimizer's gradients in mixed precision; leave optimizer.fused out, or give trainer.gradient_clip_val=0"
+        )
+
+
+def is_mixed(precision: object) -> bool:
+    """Whether a value of `trainer.precision` means mixed precision."""
+    return str(precision) in MIXED
 
 
 def of_explain(node: Mapping[str, Any]) -> Iterator[str]:

@@ -27,6 +27,7 @@ ELSEWHERE = (  # keys of those parts that say where and how it is computed
     *("trainer.precision", "trainer.deterministic", "trainer.benchmark", "trainer.detect_anomaly", "trainer.profiler"),
     "callbacks.checkpoint.every_n_minutes",
     *("trainer.log_every_n_steps", "trainer.enable_progress_bar", "trainer.enable_model_summary", "task.compile"),
+    "optimizer.fused",
 )
 OWN_FILE = ("data=npz", "data.path=.", "data.problem=binary", "data.symmetry=free")
 

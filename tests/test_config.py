@@ -38,8 +38,12 @@ def test_every_data_set_composes():
     [
         ("hardware=amp", ("trainer", "precision", "bf16-mixed")),
         ("hardware=amp_fp16", ("trainer", "precision", "16-mixed")),
+        ("hardware=default", ("optimizer", "fused", True)),
         ("hardware=amp", ("optimizer", "fused", False)),
         ("hardware=amp_fp16", ("optimizer", "fused", False)),
+        ("trainer.precision=bf16-mixed", ("optimizer", "fused", False)),
+        ("trainer.precision=16", ("optimizer", "fused", False)),
+        ("trainer.precision=bf16-true", ("optimizer", "fused", True)),
         ("hardware=deterministic", ("trainer", "deterministic", True)),
         ("trainer=gpu", ("trainer", "accelerator", "gpu")),
         ("trainer=ddp", ("trainer", "strategy", "ddp")),
@@ -103,6 +107,15 @@ def test_values_that_are_not_possible():
         assert message in line
     found = problems("seed=4294967296", "trainer.devices=[0,1]", "trainer.max_epochs=-1")
     assert [line.partition("=")[0] for line in found] == ["trainer.max_epochs", "seed", "trainer.devices"]
+
+
+def test_a_fused_optimizer_whose_gradients_cannot_be_clipped_is_refused():
+    fused = "optimizer.fused=true"
+    (line,) = problems(fused, "hardware=amp")
+    assert "bf16-mixed: Lightning does not clip a fused optimizer's gradients in mixed precision" in line
+    for fits in (["hardware=amp", "trainer.gradient_clip_val=0"], ["trainer.precision=bf16-true"], []):
+        assert config.compose([fused, *fits]).optimizer.fused
+    assert config.compose(["optimizer=adam", "hardware=amp"]).optimizer.get("fused") is None
 
 
 def test_options_of_the_command_stand_anywhere():

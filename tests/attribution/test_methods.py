@@ -99,12 +99,12 @@ def test_scores_are_log_odds_of_the_probabilities(kind, classes):
 
 @pytest.mark.parametrize("shape", [(14, 12), (6, 9, 7)])
 def test_integrated_gradients_are_complete_on_the_scale_network(shape):
-    net, x = small(shape).eval(), images(1, 1, *shape)
+    net, x = small(shape, seed=3).eval(), images(1, 1, *shape)
     maps = explain(net, x, "integrated_gradients", steps=1000, batch_size=250)
     score = Explained(net, BINARY)
     with torch.no_grad():
         difference = (score(x) - score(torch.zeros_like(x)))[:, 1]
-    assert difference.abs().min() > 5e-3
+    assert difference.abs().min() > 0.05
     torch.testing.assert_close(maps.flatten(1).sum(dim=1), difference, atol=5e-4, rtol=0)
 
 
