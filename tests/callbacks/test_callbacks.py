@@ -18,8 +18,10 @@ class Scripted(L.LightningModule):
     def __init__(self, scores):
         super().__init__()
         self.weight, self.scores, self.seen = torch.nn.Parameter(torch.zeros(2, 2)), scores, []
+        self.register_buffer("steps", torch.tensor(0))
 
     def training_step(self, batch, batch_idx):
+        self.steps += 1
         loss = -self.weight.mean() * self.weight.numel()
         self.log("train/loss", 0.5, on_step=False, on_epoch=True, batch_size=1)
         return loss
@@ -136,6 +138,7 @@ def test_validation_and_the_end_see_the_average(tmp_path):
     last = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
     assert last["state_dict"]["weight"].mean().item() == pytest.approx(expected[-1], rel=1e-5)
     assert last["current_model_state"]["weight"].mean().item() == 9
+    assert last["state_dict"]["steps"] == 9  # a counter is no average
     with torch.no_grad():
         module.weight.fill_(5.0)
     trainer.validate(module, DataLoader(torch.zeros(1, 1)), verbose=False)
