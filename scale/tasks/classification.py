@@ -50,7 +50,7 @@ class ClassificationTask(L.LightningModule):
         class_weights: (K,), weights in the loss.
         logit_adjustment: (K,), added to the logits in the training loss alone, for classes that are drawn more or less
             often than they are (arXiv:2007.07314).
-        compile: run the network through `torch.compile`.
+        compile: run the network through `torch.compile`, in training from `on_fit_start` on.
     """
 
     def __init__(
@@ -81,12 +81,19 @@ class ClassificationTask(L.LightningModule):
         self._seen: list[dict[str, Tensor]] = []
         self._loss_sum, self._losses = 0.0, 0  # of the epoch so far
         self.outputs: Outputs | None = None
+        self.compile_net = compile
+        self._forward_auxiliary = getattr(net, "forward_auxiliary", None)
         if compile:
             self.net.compile()
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, outputs) of normalised images (B, C, *S)."""
         return self.net(images)
+
+    def on_fit_start(self) -> None:
+        """Compiles the forward pass of the training steps; `Module.compile` reaches `__call__` alone."""
+        if self.compile_net and self._forward_auxiliary is not None:
+            self._forward_auxiliary = torch.compile(self.net.forward_auxiliary)
 
     def on_train_batch_start(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Seeds dropout with the batch's draw, so that a resumed run repeats an uninterrupted one."""
@@ -98,9 +105,8 @@ class ClassificationTask(L.LightningModule):
         """The loss of one batch."""
         images, labels = batch["image"], batch["label"]
         auxiliary: dict[str, Tensor] = {}
-        forward_auxiliary = getattr(self.net, "forward_auxiliary", None)
-        if self.auxiliary_weight and forward_auxiliary is not None:
-            logits, auxiliary = forward_auxiliary(images)
+        if self.auxiliary_weight and self._forward_auxiliary is not None:
+            logits, auxiliary = self._forward_auxiliary(images)
         else:
             logits = self(images)
         loss = self._loss(logits, labels)
