@@ -5,12 +5,7 @@ import pytest
 import torch
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from scale.evaluation.calibration import (
-    TEMPERATURES,
-    expected_calibration_error,
-    fit_temperature,
-    reliability_bins,
-)
+from scale.evaluation.calibration import TEMPERATURES, expected_calibration_error, fit_temperature, reliability_bins
 from scale.tasks.problem import Problem
 
 
