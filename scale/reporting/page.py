@@ -4,7 +4,6 @@ import base64
 import io
 import math
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -36,15 +35,11 @@ def interval(limits: tuple[float | None, float | None] | list[float | None] | No
     return f"{number(limits[0], digits)}–{number(limits[1], digits)}"
 
 
-def picture(source: "Figure | Path") -> str:
-    """A figure, or a PNG file, as the address of an image that is inside the page."""
-    if isinstance(source, Path):
-        content = source.read_bytes()
-    else:
-        buffer = io.BytesIO()
-        source.savefig(buffer, format="png", dpi=150)
-        content = buffer.getvalue()
-    return f"data:image/png;base64,{base64.b64encode(content).decode()}"
+def png(figure: "Figure", *, dpi: int = 110) -> str:
+    """A figure as base64 text of a PNG, for an address that begins with `data:image/png;base64,`."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi)
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
 @cache
@@ -58,5 +53,5 @@ def _environment() -> "Environment":
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters |= {"number": number, "interval": interval, "picture": picture}
+    found.filters |= {"number": number, "interval": interval}
     return found
