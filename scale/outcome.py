@@ -65,7 +65,7 @@ def write(
     """Predictions, official files and figures; returns the figures."""
     from scale import runs
     from scale.callbacks import history
-    from scale.evaluation import figures, official
+    from scale.evaluation import figures, official, run_figures
 
     names, problem = list(datamodule.info.labels), metrics["problem"]
     for split, found in outputs.items():
@@ -83,7 +83,7 @@ def write(
             )
     drawn = {}
     if (folder / runs.HISTORY).exists():
-        drawn["history"] = figures.history(history.read(folder / runs.HISTORY))
+        drawn["history"] = run_figures.history(history.read(folder / runs.HISTORY), kept=metrics["best_epoch"])
     if "test" in outputs and not partial:
         truth, probabilities = outputs["test"].labels, outputs["test"].probabilities
         for name in ("roc", "precision_recall", "confusion", "reliability"):

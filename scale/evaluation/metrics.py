@@ -222,6 +222,50 @@ def checked(labels: np.ndarray, probabilities: np.ndarray, problem: str) -> tupl
     return labels.astype(np.int64), probabilities
 
 
+def checked_names(
+    labels: np.ndarray, probabilities: np.ndarray, problem: str, names: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `checked`, with a name for each column.
+
+    Raises:
+        ValueError: as `official_scores`, or another number of names.
+    """
+    labels, probabilities = checked(labels, probabilities, problem)
+    if len(names) != probabilities.shape[1]:
+        raise ValueError(f"{len(names)} names for {probabilities.shape[1]} columns of probabilities")
+    return labels, probabilities
+
+
+def confident_mistakes(
+    labels: np.ndarray, probabilities: np.ndarray, problem: str, count: int
+) -> list[tuple[int, int, int, float]]:
+    """The wrong predictions of which the network was most certain.
+
+    Args:
+        labels: (N, L).
+        probabilities: (N, columns).
+        problem: one of `PROBLEMS`.
+        count: of mistakes at most; for multilabel a sample's worst label stands for it.
+
+    Returns:
+        The sample's row, its class, the predicted class, and that one's probability, most certain first. For
+        multilabel: the row, the label's number, 1 if it was found and is absent or 0 if it was missed, and the
+        probability of what was predicted.
+    """
+    labels, probabilities = checked(labels, probabilities, problem)
+    predicted = predicted_labels(probabilities, problem)
+    if problem == "multilabel":
+        belief = np.where(predicted == 1, probabilities, 1 - probabilities) * (predicted != labels)
+        worst = belief.argmax(axis=1)
+        certain, rows = belief.max(axis=1), np.arange(len(labels))
+        found = zip(rows, worst, predicted[rows, worst], certain, strict=True)
+    else:
+        certain = np.take_along_axis(probabilities, predicted[:, None], axis=1)[:, 0] * (predicted != labels)
+        found = zip(np.arange(len(labels)), labels, predicted, certain, strict=True)
+    wrong = sorted(((int(a), int(b), int(c), float(d)) for a, b, c, d in found if d > 0), key=lambda item: -item[3])
+    return wrong[:count]
+
+
 def _check_probabilities(probabilities: np.ndarray, problem: str) -> None:
     if probabilities.min() < 0 or probabilities.max() > 1 + 1e-6:  # rounding of a softmax in float32
         raise ValueError(f"probabilities must lie in [0, 1]; got {probabilities.min():.6g}..{probabilities.max():.6g}")
