@@ -113,7 +113,7 @@ def _interval(found: bootstrap.Intervals | None, name: str, column: int, problem
 
 def _figure(curves: Mapping[str, _Curve], caption: Caption | None) -> tuple[Figure, Axes]:
     """A column wide, and high enough for a legend below square axes."""
-    below = 0.32 + 0.125 * len(curves) if len(curves) > 1 else 0
+    below = 0.42 + 0.13 * len(curves) if len(curves) > 1 else 0
     figure = blank(COLUMN, 3.65 + below, caption)
     axes = figure.add_subplot()
     unit_square(axes)

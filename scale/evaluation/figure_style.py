@@ -44,19 +44,23 @@ class Caption:
 
 
 def blank(width: float, height: float, caption: Caption | None) -> Figure:
-    """A figure, in inches, with its caption line on top."""
-    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
-    if caption is not None and caption.text:
-        room = int(width * 21)  # characters of a line
-        lines: list[str] = []
-        line = ""
-        for part in caption.text.split(" · "):
-            if line and len(line) + len(part) + 3 > room:
-                lines, line = [*lines, line], part
-            else:
-                line = f"{line} · {part}" if line else part
-        figure.suptitle("\n".join([*lines, line]), fontsize=6.5, color="0.35", x=0.01, ha="left")
+    """A figure, in inches, and its caption above that height."""
+    lines = _lines(caption.text, int(width * 21)) if caption else []
+    figure = Figure(figsize=(width, height + 0.13 * len(lines)), dpi=DPI, layout="constrained")
+    if lines:
+        figure.suptitle("\n".join(lines), fontsize=6.5, color="0.35", x=0.01, ha="left")
     return figure
+
+
+def _lines(text: str, room: int) -> list[str]:
+    """The parts of a caption on lines of so many characters."""
+    lines: list[str] = []
+    for part in text.split(" · ") if text else []:
+        if lines and len(lines[-1]) + 3 + len(part) <= room:
+            lines[-1] += f" · {part}"
+        else:
+            lines.append(part)
+    return lines
 
 
 def colour(number: int) -> str:
