@@ -1,17 +1,17 @@
 """Scores of a split: the official AUC and ACC, and the other figures that papers report."""
 
-import difflib
 import warnings
 from collections.abc import Sequence
 
 import numpy as np
 
+from scale.data.catalog import PROBLEMS
 from scale.evaluation.calibration import expected_calibration_error
 from scale.evaluation.counts import Cells, kappa, mcc, rates, summary
 from scale.evaluation.counts import one_vs_rest as against_rest
 from scale.evaluation.ranking import Ranked
+from scale.utils.choices import suggest
 
-PROBLEMS = ("binary", "multiclass", "multilabel", "ordinal")
 BINS = 15  # of the calibration error
 _SMALLEST = float(np.finfo(np.float32).eps)  # logarithms stop here: the probabilities were float32
 
@@ -191,9 +191,7 @@ def checked(labels: np.ndarray, probabilities: np.ndarray, problem: str) -> tupl
         ValueError: as `official_scores`.
     """
     if problem not in PROBLEMS:
-        near = difflib.get_close_matches(problem, PROBLEMS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"unknown problem {problem!r}{hint} (allowed: {', '.join(PROBLEMS)})")
+        raise ValueError(f"unknown problem {problem!r}; {suggest(problem, PROBLEMS)}")
     labels, probabilities = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
     given = f"got labels {labels.shape} and probabilities {probabilities.shape}"
     if probabilities.ndim != 2 or len(probabilities) == 0 or len(labels) != len(probabilities):
