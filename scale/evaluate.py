@@ -82,8 +82,11 @@ def evaluate_run(
     return {**found, "difference": max(differences), "added": added}
 
 
-def score_file(path: str | Path, *, data: DictConfig) -> dict[str, float]:
-    """Official `auc` and `acc` of a file in the official format; data set, size and split come from its name."""
+def score_file(path: str | Path, *, data: DictConfig) -> dict[str, Any]:
+    """Official `auc` and `acc` of a file in the official format; data set, size and split come from its name.
+
+    `intervals` has those of both, and DeLong's of the AUC.
+    """
     from scale.data import store
     from scale.evaluation import official
 
@@ -94,7 +97,8 @@ def score_file(path: str | Path, *, data: DictConfig) -> dict[str, float]:
         splits=(name.split,),
         **{key: value for key, value in configuration.plain(data).items() if key != "path"},
     )
-    return official.score(path, splits[name.split].labels)
+    labels = splits[name.split].labels
+    return {**official.score(path, labels), "intervals": official.intervals(path, labels)}
 
 
 def _job(config: DictConfig) -> None:
@@ -118,6 +122,10 @@ def _run(config: DictConfig) -> int:
     if config.predictions is not None:
         found = score_file(config.predictions, data=config.data)
         print(f"AUC {found['auc']:.3f}  ACC {found['acc']:.3f}")
+        limits = {name: f"{low:.3f}–{high:.3f}" for name, (low, high) in found["intervals"].items()}
+        print(
+            f"95 % intervals: AUC {limits['auc']}, ACC {limits['acc']} (bootstrap); AUC {limits['auc_delong']} (DeLong)"
+        )
         return 0
     if config.report:
         from scale.reporting.refresh import refresh
