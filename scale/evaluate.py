@@ -85,9 +85,9 @@ def evaluate_run(
 def score_file(path: str | Path, *, data: DictConfig) -> dict[str, Any]:
     """Official `auc` and `acc` of a file in the official format; data set, size and split come from its name.
 
-    `intervals` has those of both, and DeLong's of the AUC.
+    `intervals` has those of both, and DeLong's of the AUC; `positive` names the positive class of a binary set.
     """
-    from scale.data import store
+    from scale.data import catalog, store
     from scale.evaluation import official
 
     name = official.parse_name(path)
@@ -98,7 +98,9 @@ def score_file(path: str | Path, *, data: DictConfig) -> dict[str, Any]:
         **{key: value for key, value in configuration.plain(data).items() if key != "path"},
     )
     labels = splits[name.split].labels
-    return {**official.score(path, labels), "intervals": official.intervals(path, labels)}
+    info = catalog.get(name.flag)
+    positive = info.labels[1] if info.problem == "binary" else ""
+    return {**official.score(path, labels), "intervals": official.intervals(path, labels), "positive": positive}
 
 
 def _job(config: DictConfig) -> None:
@@ -136,6 +138,8 @@ def _run(config: DictConfig) -> int:
 
         print(f"written: {refresh(config.run, **chosen)}")
         return 0
+    from scale.reporting.refresh import positive_class
+    from scale.runs import read_metrics
     from scale.runs.predict import find_device
 
     changes = {key: value for key, value in configuration.plain(config.data).items() if value is not None}
@@ -145,6 +149,8 @@ def _run(config: DictConfig) -> int:
     for split in ("val", "test", "val_tta", "test_tta"):
         if split in result:
             print(f"{split:10}{result[split]['auc']:7.3f}{result[split]['acc']:7.3f}")
+    if named := positive_class(read_metrics(config.run)):
+        print(named)
     if result["added"]:
         print("added to the run's record: val_tta and test_tta in metrics.json, predictions/{val,test}_tta.npz")
     if result["difference"] <= TOLERANCE:
@@ -172,6 +178,7 @@ def _splits(scores: Mapping[str, Any]) -> list[str]:
 
 
 def _average(folders: list[str], output: str | None) -> int:
+    from scale.reporting.refresh import positive_class
     from scale.runs import ensemble
 
     record, place = ensemble.evaluate(folders, output=output)
@@ -180,6 +187,8 @@ def _average(folders: list[str], output: str | None) -> int:
     ]
     print(f"mean of {len(members)} runs on {record['flag']}, size {record['size']}: {', '.join(members)}")
     print(ensemble.table(record))
+    if named := positive_class(record):
+        print(named)
     print(f"written to {place}")
     return 0
 
