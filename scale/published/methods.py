@@ -10,8 +10,10 @@ from typing import Any, TypeVar
 
 from scale.data import catalog
 
-COLUMNS = ("flag", "size", "method", "auc", "acc", "parameters_M", "seeds", "selected_on", "pretrained", "source")
-COLUMNS = (*COLUMNS, "checked")  # of `others.csv`, the form in which a row is proposed
+COLUMNS = (  # of `others.csv`, the form in which a row is proposed
+    *("flag", "size", "method", "auc", "acc", "parameters_M"),
+    *("seeds", "selected_on", "pretrained", "source", "checked"),
+)
 SELECTED_ON = ("val", "test", "unknown")
 CHECKED = ("seen", "second_hand", "recalled", "transcription")
 V2, PLUS = "doi:10.1038/s41597-022-01721-8", "doi:10.1038/s41598-025-92156-9"
