@@ -6,13 +6,13 @@ import math
 
 import numpy as np
 import pytest
+from run_folders import make_run
 from sklearn.metrics import accuracy_score, roc_auc_score
 
 from scale.published.methods import published
 from scale.reporting import entries, job, leaderboard, leaderboard_files
 from scale.reporting.entries import Entry
 from scale.reporting.verified import verify
-from run_folders import make_run
 
 
 @pytest.fixture(scope="module")

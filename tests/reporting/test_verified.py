@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 import pytest
+from run_folders import TEST, labels, make_run, save
 
 from scale.reporting.verified import Gap, Verified, find, together, verify
-from run_folders import TEST, labels, make_run, save
 
 
 @pytest.fixture
