@@ -96,7 +96,10 @@ def _details(run: Verified) -> dict[str, Any]:
     flag, classes = metrics["flag"], metrics["num_classes"]
     names = catalog.get(flag).labels if flag in catalog.FLAGS else [f"class {number}" for number in range(classes)]
     drawn = [
-        (name.replace("_", " "), png(getattr(figures, name)(run.labels, run.probabilities, metrics["problem"], names), dpi=80))
+        (
+            name.replace("_", " "),
+            png(getattr(figures, name)(run.labels, run.probabilities, metrics["problem"], names), dpi=80),
+        )
         for name in DRAWN
     ]
     text = f"test AUC {metrics['test']['auc']:.4f}, ACC {metrics['test']['acc']:.4f}; {run.folder}"
