@@ -3,7 +3,7 @@
 import runpy
 import sys
 
-from scale.signatures import nearest
+from scale.utils.choices import nearest
 
 COMMANDS = {
     "train": "train and test on one data set",

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from scale.data import corruptions_blur, corruptions_objects, corruptions_pixels, corruptions_volumes
-from scale.data.catalog import suggest
 from scale.data.corruptions_published import MEDMNIST_C, VOLUMES, Table
+from scale.utils.choices import suggest
 
 SEVERITIES = (1, 2, 3, 4, 5)
 NAME, NAME_3D = "medmnist_c", "volumes"

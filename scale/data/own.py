@@ -10,8 +10,8 @@ from typing import Any, Literal
 from scale.data import catalog, phantom, store
 from scale.data.catalog import DataSet, Symmetry
 from scale.data.datamodule import ImageDataModule
-from scale.data.files import exclusive
 from scale.data.store import Split
+from scale.utils.files import exclusive
 
 
 class NpzDataModule(ImageDataModule):

@@ -9,10 +9,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from scale.evaluation import metrics
+from scale.evaluation.figure_style import colour, dashes
+from scale.utils.tables import markdown
 
 CLEAN = "clean"
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito's
-DASHES = ("-", "--", ":")
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def table(found: Sequence[Result]) -> str:
     every = Result("mean", -1, *(float(np.mean([getattr(row, column) for row in rows])) for column in columns))
     each = [f"{np.mean([errors[row.corruption, s] for row in rows]):.3f}" for s in severities]
     lines.append(["mean", f"{every.change:.1f}", *_shown(every), *each])
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *lines))
+    return markdown(head, lines)
 
 
 def figure(found: Sequence[Result], *, title: str) -> Figure:
@@ -107,8 +107,8 @@ def figure(found: Sequence[Result], *, title: str) -> Figure:
         points = sorted((r.severity, r.error) for r in found if r.corruption == row.corruption)
         axes.plot(
             *zip((0, clean.error), *points, strict=True),
-            color=COLOURS[number % len(COLOURS)],
-            linestyle=DASHES[number // len(COLOURS) % len(DASHES)],
+            color=colour(number),
+            linestyle=dashes(number),
             marker="o",
             markersize=3,
             label=row.corruption.replace("_", " "),

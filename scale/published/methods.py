@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from scale.data import catalog
+from scale.published import medmnist
+from scale.utils.choices import suggest
 
 COLUMNS = (  # of `others.csv`, the form in which a row is proposed
     *("flag", "size", "method", "auc", "acc", "parameters_M"),
@@ -80,12 +82,11 @@ def read(path: str | Path) -> list[Published]:
 
 @cache
 def _all() -> tuple[Published, ...]:
-    rows = [*_v2(_text("medmnist_v2.csv")), *_plus(_text("medmnist_plus.csv"))]
-    costs = {(line["method"], int(line["input_size"])): line for line in _lines(_text("costs.csv"))}
+    rows = [*_v2(), *_plus(_text("medmnist_plus.csv"))]
     for number, row in enumerate(rows):
-        cost = costs.get((row.method.removesuffix(", linear probe"), row.input_size or 0))
+        cost = medmnist.costs().get((row.method.removesuffix(", linear probe"), row.input_size or 0))
         if cost:
-            rows[number] = replace(row, parameters=int(cost["parameters"]), macs=int(cost["macs"]))
+            rows[number] = replace(row, parameters=cost[0], macs=cost[1])
     return (*rows, *_checked("others.csv", _text("others.csv")))
 
 
@@ -93,31 +94,30 @@ def _text(name: str) -> str:
     return files("scale.published").joinpath(name).read_text(encoding="utf-8")
 
 
-def _lines(text: str) -> Iterable[dict[str, str]]:
-    return csv.DictReader(text.splitlines())
-
-
-def _v2(text: str) -> Iterable[Published]:
+def _v2() -> Iterable[Published]:
     """The official table: 28-pixel images, enlarged to 224 for the rows of that input size."""
-    for line in _lines(text):
-        public = line["method"] != NOT_PUBLIC
+    for row in (row for flag in catalog.FLAGS for row in medmnist.rows(flag)):
+        public = row.method != NOT_PUBLIC
         yield Published(
-            flag=line["dataset"],
+            flag=row.dataset,
             size=28,
-            input_size=int(line["input_size"]),
-            method=line["method"],
-            **_figures(line),
+            input_size=row.input_size,
+            method=row.method,
+            auc=row.auc,
+            acc=row.acc,
+            auc_sd=None,
+            acc_sd=None,
             seeds=3 if public else None,
             selected_on="val" if public else "unknown",
             pretrained="no" if public else "",
-            source=line["reference"],
-            checked=line["checked"],
+            source=row.reference,
+            checked=row.checked,
         )
 
 
 def _plus(text: str) -> Iterable[Published]:
     """MedMNIST+: pre-trained networks, all fed with 224 pixels."""
-    for line in _lines(text):
+    for line in csv.DictReader(text.splitlines()):
         yield Published(
             flag=line["flag"],
             size=int(line["size"]),
@@ -165,7 +165,7 @@ def _faults(line: Mapping[str, str]) -> list[str]:
         return [f"{len(COLUMNS)} values are needed, one for each column"]
     found = []
     if line["flag"] not in catalog.FLAGS:
-        found.append(f"unknown data set {line['flag']!r}; {catalog.suggest(line['flag'], catalog.FLAGS)}")
+        found.append(f"unknown data set {line['flag']!r}; {suggest(line['flag'], catalog.FLAGS)}")
     elif line["size"] and line["size"] not in map(str, catalog.get(line["flag"]).sizes):
         found.append(f"size {line['size']} of {line['flag']}; allowed are {catalog.get(line['flag']).sizes} or nothing")
     for name in ("method", "source"):
@@ -190,7 +190,7 @@ def _faults(line: Mapping[str, str]) -> list[str]:
                 found.append(f"{name} is {line[name]!r}; {what} from {low:g} to {high:g} is needed, or nothing")
     for name, allowed in (("selected_on", SELECTED_ON), ("checked", CHECKED)):
         if line[name] not in allowed:
-            found.append(f"{name} is {line[name]!r}; {catalog.suggest(line[name], allowed)}")
+            found.append(f"{name} is {line[name]!r}; {suggest(line[name], allowed)}")
     return found
 
 

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scale.data.description import Description
+from scale.evaluation.figure_style import colour
 from scale.reporting.page import png, render
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73")  # of channels and splits, from Okabe and Ito's set
 MANY = 20  # classes beyond which the console shows no table of pairs
 
 
@@ -78,7 +78,7 @@ def shares(found: Description) -> "Figure":
     places, height = np.arange(len(found.names)), 0.8 / len(found.splits)
     for number, (name, split) in enumerate(found.splits.items()):
         values = split.counts / split.images
-        axes.barh(places + number * height, values, height * 0.9, color=COLOURS[number % 3], label=name)
+        axes.barh(places + number * height, values, height * 0.9, color=colour(number), label=name)
     axes.set_yticks(places + height * (len(found.splits) - 1) / 2, [_short(name) for name in found.names])
     axes.invert_yaxis()
     axes.set_xlabel("share of the samples")
@@ -96,7 +96,7 @@ def intensities(found: Description) -> "Figure":
     for channel, axes in enumerate(np.atleast_1d(figure.subplots(found.channels, 1, sharex=True))):
         for number, (name, split) in enumerate(found.splits.items()):
             share = split.histogram[channel] / split.histogram[channel].sum()
-            axes.step(np.arange(256), share, where="mid", color=COLOURS[number % 3], linewidth=1, label=name)
+            axes.step(np.arange(256), share, where="mid", color=colour(number), linewidth=1, label=name)
         axes.set_yscale("log")
         axes.set_ylabel(f"share of pixels{', ' * (found.channels > 1)}{names[channel]}")
         axes.spines[["top", "right"]].set_visible(False)

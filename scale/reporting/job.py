@@ -1,15 +1,13 @@
 """`scale.report` with an output folder: gathers results, and writes the leaderboard."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from scale.data.files import replacing
 from scale.published import methods
 from scale.reporting import entries, leaderboard, leaderboard_files, leaderboard_page, verified
 from scale.reporting.verified import Gap, Verified
+from scale.utils.files import write_csv, write_text
 
-log = logging.getLogger("scale")
 PACKAGE = Path(__file__).resolve().parent.parent
 STEM = "leaderboard"
 
@@ -22,6 +20,7 @@ def write(
     data: Sequence[str] = (),
     ours: Sequence[Mapping[str, str]] = (),
     ablations: Sequence[str] = (),
+    missing: Sequence[Gap] = (),
     command: str,
 ) -> list[Gap]:
     """Writes `leaderboard.{csv,md,tex,html}`.
@@ -33,6 +32,7 @@ def write(
         data: flags to show; all if none are given.
         ours: rows of this project's results, from `scale.csv`.
         ablations: variants that are not ranked.
+        missing: runs that were planned and are not there, each with its reason.
         command: that made it, shown on the page.
 
     Returns:
@@ -50,7 +50,7 @@ def write(
     proposed = [row for path in published for row in methods.read(path)]
     checked = [verified.verify(folder) for folder in verified.find(runs)]
     good, gaps = verified.together([run for run in checked if isinstance(run, Verified)])
-    gaps = [*(gap for gap in checked if isinstance(gap, Gap)), *gaps]
+    gaps = [*missing, *(gap for gap in checked if isinstance(gap, Gap)), *gaps]
     found = entries.of_runs(good, ablations)
     found += entries.of_ours(ours, ablations) + entries.of_published([*methods.published(), *proposed])
     known = {entry.flag for entry in found}
@@ -60,12 +60,11 @@ def write(
     sections = leaderboard.sections(entry for entry in found if not data or entry.flag in data)
     output.mkdir(parents=True, exist_ok=True)
     texts = {
-        "csv": leaderboard_files.as_csv(sections),
         "md": leaderboard_files.as_markdown(sections, gaps),
         "tex": leaderboard_files.as_tex(sections),
         "html": leaderboard_page.page(sections, gaps, command=command),
     }
+    write_csv(output / f"{STEM}.csv", leaderboard_files.COLUMNS, leaderboard_files.rows(sections), digits=6)
     for suffix, text in texts.items():
-        with replacing(output / f"{STEM}.{suffix}") as file:
-            file.write(text.encode())
+        write_text(output / f"{STEM}.{suffix}", text)
     return gaps

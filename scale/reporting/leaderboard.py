@@ -1,9 +1,8 @@
 """Who is ranked, where, and who cannot be told from the best."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from scale.data import catalog
 from scale.evaluation import delong, statistics
@@ -12,8 +11,8 @@ from scale.reporting.entries import FIGURES, SEEDS, Entry, title
 LEVEL = 0.05
 BESIDE = {
     "best": "the best of the ranked ones",
-    "same": "not distinguishable from the best: paired test on the test samples, p >= .05",
-    "apart": "distinguishable from the best: paired test, p < .05",
+    "same": "not distinguishable from the best: paired test on the test samples, p >= .05 after Holm's adjustment",
+    "apart": "distinguishable from the best: paired test, p < .05 after Holm's adjustment",
     "inside": "the best has no predictions to test against; its figure is inside this row's 95 % interval",
     "outside": "the best has no predictions to test against; its figure is outside this row's 95 % interval",
     "untested": "no predictions, so that nothing can be tested",
@@ -86,29 +85,30 @@ def _compare(ranked: Sequence[Entry], name: str) -> None:
         return
     best = max(known, key=lambda entry: (_rounded(entry, name) or 0.0, entry.evidence is not None))
     for entry in known:
-        word, p_value = _beside(entry, best, name)
-        setattr(entry, f"beside_{name}", word)
-        setattr(entry, f"p_{name}", p_value)
+        setattr(entry, f"beside_{name}", "best" if entry is best else _untested(entry, best, name))
+    tested = [entry for entry in known if entry is not best and entry.evidence and best.evidence]
+    for entry, p_value in zip(tested, statistics.holm([_test(entry, best, name) for entry in tested]), strict=True):
+        if math.isfinite(p_value):
+            setattr(entry, f"p_{name}", p_value)
+            setattr(entry, f"beside_{name}", "same" if p_value >= LEVEL else "apart")
 
 
-def _beside(entry: Entry, best: Entry, name: str) -> tuple[str, float | None]:
-    if entry is best:
-        return "best", None
-    if entry.evidence is None:
-        return "untested", None
-    if best.evidence is None:
-        interval = getattr(entry, f"{name}_interval")
-        if interval is None:
-            return "untested", None
-        return ("inside" if interval[0] <= getattr(best, name) <= interval[1] else "outside"), None
+def _untested(entry: Entry, best: Entry, name: str) -> str:
+    """How a row stands to the best where there is no paired test."""
+    interval = getattr(entry, f"{name}_interval")
+    if interval is None or best.evidence is not None:
+        return "untested"
+    return "inside" if interval[0] <= getattr(best, name) <= interval[1] else "outside"
+
+
+def _test(entry: Entry, best: Entry, name: str) -> float:
+    """P-value of the paired test on the test samples, of means over the seeds."""
+    assert entry.evidence is not None
+    assert best.evidence is not None
     mine, others = entry.evidence.values[name], best.evidence.values[name]
     if name == "auc":
-        p_value = delong.compare_parts(getattr(entry, name), mine, getattr(best, name), others).p_value
-    else:
-        p_value = statistics.permutation_test(mine, others)
-    if not np.isfinite(p_value):
-        return "untested", None
-    return ("same" if p_value >= LEVEL else "apart"), p_value
+        return delong.compare_parts(getattr(entry, name), mine, getattr(best, name), others).p_value
+    return statistics.permutation_test(mine, others)
 
 
 def _rounded(entry: Entry, name: str) -> float | None:

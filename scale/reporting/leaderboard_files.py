@@ -1,13 +1,12 @@
-"""The leaderboard as CSV, Markdown and LaTeX."""
+"""The leaderboard as rows of a table, as Markdown and as LaTeX."""
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 
 from scale.published.methods import PLUS, V2
 from scale.reporting.entries import FIGURES, Entry
 from scale.reporting.leaderboard import Section
 from scale.reporting.verified import Gap
+from scale.utils.tables import markdown
 
 RULE = (
     "Ranked are methods that were selected on val with at least 3 seeds; the others stand below the line with the "
@@ -19,8 +18,8 @@ MARKS = {"best": "*", "same": "=", "apart": "", "inside": "~", "outside": "", "u
 SOURCES = f"MedMNIST v2: {V2}. MedMNIST+: {PLUS}. † not checked against a copy of the publication, or quoted by others."
 MARK_NOTE = (
     "* the best of the ranked; = not distinguishable from the best (paired test on the test samples, DeLong for AUC, "
-    "permutation for ACC, p >= .05, not adjusted for many comparisons); ~ the best has no predictions to test against "
-    "and lies inside this row's interval; rows without predictions cannot be tested."
+    "permutation for ACC, p >= .05 after Holm's adjustment for the rows that are tested); ~ the best has no "
+    "predictions to test against and lies inside this row's interval; rows without predictions cannot be tested."
 )
 SHORT = {V2: "MedMNIST v2", PLUS: "MedMNIST+"}
 _HEAD = ("method", "input", "selected on", "seeds", "pre-trained", "M params", "G MACs", "AUC", "ACC", "rank", "source")
@@ -31,15 +30,9 @@ COLUMNS = (
 )
 
 
-def as_csv(found: Iterable[Section]) -> str:
-    """All rows, a column for each thing that is known of them."""
-    text = io.StringIO()
-    table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    table.writeheader()
-    for section in found:
-        for entry in (*section.ranked, *section.others):
-            table.writerow({name: _plain(value) for name, value in values(entry).items()})
-    return text.getvalue()
+def rows(found: Iterable[Section]) -> list[dict[str, object]]:
+    """All rows, by the names of `COLUMNS`."""
+    return [values(entry) for section in found for entry in (*section.ranked, *section.others)]
 
 
 def values(entry: Entry) -> dict[str, object]:
@@ -56,14 +49,11 @@ def as_markdown(found: Iterable[Section], gaps: Sequence[Gap]) -> str:
     """A table for each data set and size."""
     parts = ["# Leaderboard", RULE, _escaped(MARK_NOTE), SOURCES]
     for section in found:
-        lines = [_row(_HEAD), _row(["---"] * len(_HEAD))]
-        lines += [_row(map(_escaped, cells(entry))) for entry in section.ranked]
-        parts += [f"## {section.name}", "\n".join(lines) if section.ranked else "No row is ranked."]
+        table = markdown(_HEAD, [_line(cells(entry)) for entry in section.ranked])
+        parts += [f"## {section.name}", table if section.ranked else "No row is ranked."]
         if section.others:
-            head = (*_HEAD, "not ranked because")
-            lines = [_row(head), _row(["---"] * len(head))]
-            lines += [_row(map(_escaped, (*cells(entry), entry.reason))) for entry in section.others]
-            parts += ["Not ranked:", "\n".join(lines)]
+            lines = [_line([*cells(entry), entry.reason]) for entry in section.others]
+            parts += ["Not ranked:", markdown((*_HEAD, "not ranked because"), lines)]
     if gaps:
         parts += ["## Not in the tables", "\n".join(f"- `{gap.folder}` {gap.reason}" for gap in gaps)]
     return "\n\n".join(parts) + "\n"
@@ -127,16 +117,12 @@ def source(entry: Entry) -> str:
     return f"{entry.seeds} runs" if entry.runs else SHORT.get(entry.source, entry.source)
 
 
-def _plain(value: object) -> object:
-    return "" if value is None else round(value, 6) if isinstance(value, float) else value
-
-
-def _row(found: Iterable[str]) -> str:
-    return "| " + " | ".join(found) + " |"
+def _line(found: Iterable[str]) -> list[str]:
+    return [_escaped(cell) for cell in found]
 
 
 def _escaped(text: str) -> str:
-    return text.replace("|", "\\|").replace("*", "\\*").replace("~", "\\~")
+    return text.replace("*", "\\*").replace("~", "\\~")
 
 
 _TEX = {"\\": r"\textbackslash{}", "±": r"$\pm$", "†": r"\textdagger{}", "~": r"\textasciitilde{}"}

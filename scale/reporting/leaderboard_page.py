@@ -1,10 +1,10 @@
 """The leaderboard as one HTML page."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from scale.data import catalog
-from scale.evaluation import figures
+from scale.reporting import run_figures
 from scale.reporting.entries import FIGURES, Entry, title
 from scale.reporting.leaderboard import BESIDE, Section
 from scale.reporting.leaderboard_files import MARK_NOTE, MARKS, RULE, SOURCES, figure, source
@@ -34,7 +34,7 @@ SORTED = (
 )
 KINDS = (("published", "published"), ("ours", "this project"), ("run", "your runs"))
 STYLES = {"published": "published", "ours": "ours", "run": "own"}
-DRAWN = ("roc", "precision_recall", "confusion", "reliability")
+DPI = 90  # of the figures behind a row
 
 
 def page(found: Sequence[Section], gaps: Iterable[Gap], *, command: str) -> str:
@@ -93,16 +93,21 @@ def _told(entry: Entry, name: str) -> str:
 def _details(run: Verified) -> dict[str, Any]:
     """What is behind a row: each run with its figures, drawn from its predictions."""
     metrics = run.metrics
-    flag, classes = metrics["flag"], metrics["num_classes"]
-    names = catalog.get(flag).labels if flag in catalog.FLAGS else [f"class {number}" for number in range(classes)]
-    drawn = [
-        (
-            name.replace("_", " "),
-            png(getattr(figures, name)(run.labels, run.probabilities, metrics["problem"], names), dpi=80),
-        )
-        for name in DRAWN
-    ]
+    arrays = {"labels": run.labels, "probabilities": run.probabilities}
+    drawn = run_figures.draw(metrics, arrays, run.history, _classes(metrics), title=title(metrics["flag"]))
+    images = [(name.replace("_", " "), png(drawing, dpi=DPI)) for name, drawing in drawn.items()]
     text = f"test AUC {metrics['test']['auc']:.4f}, ACC {metrics['test']['acc']:.4f}; {run.folder}"
     if run.changes:
         text += "; recipe changed (in brackets the default): " + ", ".join(run.changes)
-    return {"name": f"{metrics['model']['name']}, seed {metrics['seed']}", "text": text, "images": drawn}
+    return {"name": f"{metrics['model']['name']}, seed {metrics['seed']}", "text": text, "images": images}
+
+
+def _classes(metrics: Mapping[str, Any]) -> list[str]:
+    flag, named = metrics["flag"], metrics.get("per_class", {}).get("names")
+    if named:
+        return list(named)
+    return (
+        list(catalog.get(flag).labels)
+        if flag in catalog.FLAGS
+        else [f"class {c}" for c in range(metrics["num_classes"])]
+    )

@@ -1,7 +1,5 @@
 """A finished run on corrupted test images: predictions, table and figure."""
 
-import csv
-import io
 from collections.abc import Callable
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -11,10 +9,12 @@ import numpy as np
 
 from scale import runs
 from scale.data import corruptions
-from scale.data.files import replacing
 from scale.data.images import Images
 from scale.evaluation import robustness
 from scale.evaluation.robustness import CLEAN, Result
+from scale.runs.load import load_run
+from scale.runs.predict import predict
+from scale.utils.files import replacing, write_csv, write_text
 
 FOLDER = "robustness"
 TOLERANCE = 1e-4  # of probabilities, between devices
@@ -24,14 +24,13 @@ NOTE = (
     "MedMNIST-C's (arXiv:2406.17536), applied to the images at the size that the network is given; those of volumes "
     "are this project's."
 )
-Predict = Callable[["runs.Run", str], dict[str, np.ndarray]]
 
 
 def measure(
     folder: str | Path,
     *,
     name: str,
-    predict: Predict,
+    device: str = "cpu",
     data: dict[str, Any] | None = None,
     output: str | Path | None = None,
     seed: int = 0,
@@ -42,7 +41,7 @@ def measure(
     Args:
         folder: of a finished run.
         name: of the table, as in `corruptions.table`.
-        predict: gives the predictions of a run on a split, in its order.
+        device: where to compute.
         data: changes to the run's `data` node, such as another `root`.
         output: folder for the results; `robustness/{name}` in the run's by default.
         seed: of the corruptions.
@@ -54,7 +53,7 @@ def measure(
     Raises:
         ValueError: there is no such table, the run is no result, or its record is not reproduced on clean images.
     """
-    run = runs.load_run(folder, data=data)
+    run = load_run(folder, data=data)
     runs.check_whole(run.metrics, folder)
     if "test" not in run.predictions:
         raise ValueError(f"{folder} was not tested (test=false): corruptions are for a run with a result on test")
@@ -65,7 +64,7 @@ def measure(
     if place.exists() and not place.is_dir():
         raise ValueError(f"output={output} is a file: give a folder")
     images = clean.images.gather(np.arange(len(clean)))
-    found, changes = {(CLEAN, 0): predict(run, "test")["probabilities"]}, {(CLEAN, 0): 0.0}
+    found, changes = {(CLEAN, 0): predict(run, "test", device=device)["probabilities"]}, {(CLEAN, 0): 0.0}
     recorded = run.predictions["test"]["probabilities"]
     gap = float(np.abs(found[CLEAN, 0] - recorded).max())
     if gap > TOLERANCE:
@@ -80,7 +79,7 @@ def measure(
                     images, corruption, parameter, severity=severity, spatial_dims=info.spatial_dims, seed=seed
                 )
                 run.datamodule.splits["test"] = replace(clean, images=Images(worse))
-                found[corruption, severity] = predict(run, "test")["probabilities"]
+                found[corruption, severity] = predict(run, "test", device=device)["probabilities"]
                 changes[corruption, severity] = _change(images, worse)
             progress(corruption)
     finally:
@@ -90,11 +89,10 @@ def measure(
     with replacing(place / "predictions.npz") as file:
         named = {f"{corruption}_{severity}": values for (corruption, severity), values in found.items()}
         np.savez_compressed(file, labels=clean.labels, **named)  # type: ignore[arg-type]
-    with replacing(place / "robustness.csv") as file:
-        file.write(_csv(results).encode())
+    columns = [field.name for field in fields(Result)]
+    write_csv(place / "robustness.csv", columns, map(asdict, results), digits=6)
     title = f"{info.title}, {run.metrics['model']['name']}, seed {run.metrics['seed']}"
-    with replacing(place / "robustness.md") as file:
-        file.write(f"# {title}: corrupted test images\n\n{robustness.table(results)}\n\n{NOTE}\n".encode())
+    write_text(place / "robustness.md", f"# {title}: corrupted test images\n\n{robustness.table(results)}\n\n{NOTE}\n")
     with replacing(place / "robustness.png") as file:
         robustness.figure(results, title=f"{title}: test images, {name}").savefig(file, format="png")
     return results, place
@@ -107,11 +105,3 @@ def _change(clean: np.ndarray, worse: np.ndarray) -> float:
         for start in range(0, len(clean), step)
     ]
     return float(sum(sums) / clean.size)
-
-
-def _csv(results: list[Result]) -> str:
-    text = io.StringIO()
-    table = csv.DictWriter(text, [field.name for field in fields(Result)], lineterminator="\n")
-    table.writeheader()
-    table.writerows(asdict(result) for result in results)
-    return text.getvalue()

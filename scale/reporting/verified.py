@@ -1,7 +1,6 @@
 """Finished runs whose results can be believed: their record is whole, and their predictions give its figures."""
 
 import glob
-import json
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,9 +11,10 @@ import numpy as np
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from scale import recipe, runs
+from scale import runs
 from scale.data import archive, catalog
 from scale.evaluation.metrics import official_scores
+from scale.published import recipe
 
 TOLERANCE = 1e-6
 NEEDED = ("flag", "size", "seed", "problem", "num_classes", "test", "samples", "model", "fast_dev_run")
@@ -33,6 +33,7 @@ class Verified:
         changes: `key=value (default)` where its recipe is not its model's default one.
         pretrained: on what the network was trained before, or `no`.
         values: its recipe, by key.
+        history: a row an epoch, of its `history.csv`; empty where there is none.
     """
 
     folder: Path
@@ -42,6 +43,7 @@ class Verified:
     changes: tuple[str, ...]
     pretrained: str
     values: Mapping[str, Any]
+    history: list[dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def _verified(folder: Path) -> Verified:
     path = folder / runs.METRICS
     if not path.is_file():
         raise ValueError(f"is not finished: there is no {runs.METRICS} in it")
-    metrics = json.loads(path.read_text())
+    metrics = runs.read_metrics(folder)
     if "test" not in metrics and "val" in metrics:
         raise ValueError("was trained with test=false: it has no result on test")
     lacking = [key for key in NEEDED if key not in metrics]
@@ -126,7 +128,7 @@ def _verified(folder: Path) -> Verified:
             raise ValueError(f"its {name} is undefined: a class does not occur in its test split")
         if recorded is None or not abs(recorded - value) <= TOLERANCE:
             raise ValueError(f"its predictions give {name} {value:.6f}, but its {runs.METRICS} says {recorded}")
-    config = OmegaConf.load(folder / runs.CONFIG)
+    config = runs.read_config(folder)
     return Verified(
         folder=folder,
         metrics=metrics,
@@ -135,6 +137,7 @@ def _verified(folder: Path) -> Verified:
         changes=tuple(recipe.differences(folder, metrics)),
         pretrained="yes" if OmegaConf.select(config, "model.pretrained") else "no",
         values=recipe.values(folder),
+        history=runs.read_history(folder) if (folder / runs.HISTORY).is_file() else [],
     )
 
 

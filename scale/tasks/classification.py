@@ -2,11 +2,9 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import lightning as L
-import numpy as np
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
@@ -14,24 +12,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from scale.evaluation.metrics import official_scores
+from scale.tasks.outputs import Outputs
 from scale.tasks.problem import Problem
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """What the network said of one split, in the split's order.
-
-    Attributes:
-        index: (N,) positions in the split.
-        logits: (N, outputs), float32.
-        probabilities: (N, columns), float64.
-        labels: (N, L).
-    """
-
-    index: np.ndarray
-    logits: np.ndarray
-    probabilities: np.ndarray
-    labels: np.ndarray
 
 
 class ClassificationTask(L.LightningModule):
@@ -82,7 +64,7 @@ class ClassificationTask(L.LightningModule):
         self._loss_sum, self._losses = 0.0, 0  # of the epoch so far
         self.outputs: Outputs | None = None
         self.compile_net = compile
-        self._forward_auxiliary = getattr(net, "forward_auxiliary", None)
+        self._forward_auxiliary: Callable[[Tensor], Any] | None = getattr(net, "forward_auxiliary", None)
         if compile:
             self.net.compile()
 
@@ -93,7 +75,7 @@ class ClassificationTask(L.LightningModule):
     def on_fit_start(self) -> None:
         """Compiles the forward pass of the training steps; `Module.compile` reaches `__call__` alone."""
         if self.compile_net and self._forward_auxiliary is not None:
-            self._forward_auxiliary = torch.compile(self.net.forward_auxiliary)
+            self._forward_auxiliary = torch.compile(self._forward_auxiliary)
 
     def on_train_batch_start(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Seeds dropout with the batch's draw, so that a resumed run repeats an uninterrupted one."""
