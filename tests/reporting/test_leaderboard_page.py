@@ -94,6 +94,6 @@ def test_a_runs_figures_are_behind_its_row(page):
     assert page.locator("tr.more:visible").count() == 0
     page.locator(".open:visible").click()
     images = page.locator("tr.more img")
-    assert images.count() == 4
+    assert images.count() == 5
     assert all(image.evaluate("image => image.complete && image.naturalWidth > 100") for image in images.all())
     assert "seed 0" in page.inner_text("tr.more")
