@@ -25,6 +25,10 @@ usage: python -m scale.evaluate run=DIR | "runs=[DIR,DIR]" | "predictions='FILE'
                                                                     and compares them with metrics.json
   python -m scale.evaluate run=DIR evaluation.tta=true              also averaged over the mirrorings that keep the
                                                                     label; added to the run's record, apart
+  python -m scale.evaluate run=DIR corruptions=medmnist_c [output=DIR]
+                                                                    predicts corrupted test images: MedMNIST-C's
+                                                                    corruptions of the data set, for volumes this
+                                                                    project's; errors by severity, table and figure
   python -m scale.evaluate "runs=[DIR,DIR,DIR]" [output=DIR]        averages the saved probabilities of runs on the same
                                                                     data and writes them to a folder of their own
   python -m scale.evaluate "predictions='breastmnist_test_[AUC]0.913_[ACC]0.846@1.csv'"
@@ -105,8 +109,10 @@ def _run(config: DictConfig) -> int:
         raise ValueError(
             'give one of run=<folder of a finished run>, "runs=[<folder>,<folder>]", "predictions=\'<official csv>\'"'
         )
-    if config.output is not None and config.runs is None:
-        raise ValueError("output=<folder> is for runs=[...] only: nothing else is written")
+    if config.corruptions is not None and config.run is None:
+        raise ValueError(f"corruptions={config.corruptions} is for run=<folder of a finished run>")
+    if config.output is not None and config.runs is None and config.corruptions is None:
+        raise ValueError("output=<folder> is for runs=[...] and corruptions=... only: nothing else is written")
     if config.runs is not None:
         return _average(list(config.runs), config.output)
     if config.predictions is not None:
@@ -117,6 +123,10 @@ def _run(config: DictConfig) -> int:
 
     changes = {key: value for key, value in configuration.plain(config.data).items() if value is not None}
     tta = bool(config.evaluation.tta)
+    if config.corruptions is not None:
+        if tta:
+            raise ValueError("evaluation.tta=true does nothing with corruptions=...: leave one of them out")
+        return _corrupted(config, changes)
     result = evaluate_run(config.run, device=find_device(config.accelerator), data=changes, tta=tta)
     print(f"{'':8}{'AUC':>9}{'ACC':>7}")
     for split in ("val", "test", "val_tta", "test_tta"):
@@ -134,6 +144,25 @@ def _run(config: DictConfig) -> int:
 def _splits(scores: Mapping[str, Any]) -> list[str]:
     """Those that a run was evaluated on; `test=false` leaves test out."""
     return [split for split in ("val", "test") if split in scores]
+
+
+def _corrupted(config: DictConfig, changes: dict[str, Any]) -> int:
+    from scale.evaluation import robustness as measured
+    from scale.reporting import robustness
+    from scale.runs.predict import find_device
+    from scale.utils.cli import warn
+
+    results, place = robustness.measure(
+        config.run,
+        name=config.corruptions,
+        device=find_device(config.accelerator),
+        data=changes,
+        output=config.output,
+        progress=lambda corruption: warn(f"{corruption} done"),
+    )
+    print(measured.table(results))
+    print(f"written to {place}")
+    return 0
 
 
 def _average(folders: list[str], output: str | None) -> int:

@@ -66,6 +66,7 @@ class EvaluateConfig:
     runs: list[str] | None = None
     predictions: str | None = None
     output: str | None = None
+    corruptions: str | None = None
     evaluation: Evaluation = field(default_factory=Evaluation)
     data: dict[str, Any] = field(default_factory=dict)
     accelerator: str = "auto"

@@ -14,10 +14,10 @@ import numpy as np
 
 from scale.data import corruptions_blur, corruptions_objects, corruptions_pixels, corruptions_volumes
 from scale.data.corruptions_published import MEDMNIST_C, VOLUMES, Table
-from scale.utils.choices import suggest
+from scale.utils.choices import check_choice
 
 SEVERITIES = (1, 2, 3, 4, 5)
-NAME, NAME_3D = "medmnist_c", "volumes"
+NAME = "medmnist_c"
 CHUNK = 64  # images that share a generator, so that the result does not depend on how a split is divided
 
 _FUNCTIONS: dict[str, Callable[[np.ndarray, Any, np.random.Generator], np.ndarray]] = {
@@ -62,14 +62,17 @@ def table(name: str, *, flag: str, spatial_dims: int) -> Table:
     Raises:
         ValueError: there is no such table, or none for images like these.
     """
-    if name == NAME and spatial_dims == 3:
+    check_choice("corruptions", name, (NAME, *MEDMNIST_C))
+    if spatial_dims == 3:
+        if name != NAME:
+            raise ValueError(f"corruptions={name} is for 2D images; give corruptions={NAME} for volumes")
         return VOLUMES
     chosen = flag if name == NAME else name
     if chosen not in MEDMNIST_C:
-        what = f"corruptions={name}: MedMNIST-C has no table for {chosen!r}" if name == NAME else f"corruptions={name}"
-        raise ValueError(f"{what}; name the set whose images are most like yours: {suggest(chosen, MEDMNIST_C)}")
-    if spatial_dims != 2:
-        raise ValueError(f"corruptions={name} is for 2D images; give corruptions={NAME} for volumes")
+        raise ValueError(
+            f"corruptions={NAME}: MedMNIST-C has no table for {flag}; give the set whose images are most like yours, "
+            f"corruptions=FLAG, one of {', '.join(MEDMNIST_C)}"
+        )
     return MEDMNIST_C[chosen]
 
 

@@ -53,13 +53,15 @@ def measure(
     Raises:
         ValueError: there is no such table, the run is no result, or its record is not reproduced on clean images.
     """
+    metrics = runs.read_metrics(folder)
+    runs.check_whole(metrics, folder)
+    spatial_dims = len(metrics["image_shape"]) - 1
+    chosen = corruptions.table(name, flag=metrics["flag"], spatial_dims=spatial_dims)
     run = load_run(folder, data=data)
-    runs.check_whole(run.metrics, folder)
     if "test" not in run.predictions:
         raise ValueError(f"{folder} was not tested (test=false): corruptions are for a run with a result on test")
     run.datamodule.setup()
     info, clean = run.datamodule.info, run.datamodule.splits["test"]
-    chosen = corruptions.table(name, flag=info.flag, spatial_dims=info.spatial_dims)
     place = Path(output).expanduser() if output is not None else run.folder / FOLDER / name
     if place.exists() and not place.is_dir():
         raise ValueError(f"output={output} is a file: give a folder")
@@ -76,7 +78,7 @@ def measure(
         for corruption, parameters in chosen.items():
             for severity, parameter in zip(corruptions.SEVERITIES, parameters, strict=True):
                 worse = corruptions.corrupt(
-                    images, corruption, parameter, severity=severity, spatial_dims=info.spatial_dims, seed=seed
+                    images, corruption, parameter, severity=severity, spatial_dims=spatial_dims, seed=seed
                 )
                 run.datamodule.splits["test"] = replace(clean, images=Images(worse))
                 found[corruption, severity] = predict(run, "test", device=device)["probabilities"]
