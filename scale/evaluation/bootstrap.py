@@ -110,8 +110,8 @@ class _Drawn:
 
     def __init__(self, labels: np.ndarray, probabilities: np.ndarray, problem: str) -> None:
         self.problem, self.multilabel = problem, problem == "multilabel"
-        truth, score = metrics.one_vs_rest(labels, probabilities, problem)
-        self.ranked = [Ranked(truth[:, c], score[:, c]) for c in range(score.shape[1])]
+        truth = labels == 1 if self.multilabel else labels[:, None] == np.arange(probabilities.shape[1])
+        self.ranked = [Ranked(truth[:, c], probabilities[:, c]) for c in range(probabilities.shape[1])]
         predicted = metrics.predicted_labels(probabilities, problem)
         self.cells = Cells(labels, predicted, classes=probabilities.shape[1], multilabel=self.multilabel)
         self.losses = metrics.sample_losses(labels, probabilities, problem)
@@ -120,12 +120,11 @@ class _Drawn:
         ranks = [rank(drawn) for rank in self.ranked]
         area, average = np.stack([auc for auc, _ in ranks]), np.stack([precision for _, precision in ranks])
         matrix = self.cells(drawn)
-        found = {"auc": area.mean(axis=0), **summary(matrix, multilabel=self.multilabel)}
-        found["average_precision"] = average.mean(axis=0)
+        asked = slice(1, None) if self.problem == "binary" else slice(None)  # of two classes the positive one counts
+        found = {"auc": area[asked].mean(axis=0), **summary(matrix, multilabel=self.multilabel)}
+        found["average_precision"] = average[asked].mean(axis=0)
         if not self.multilabel:
             found |= {"kappa": kappa(matrix, quadratic=self.problem == "ordinal"), "mcc": mcc(matrix)}
         found |= {name: values @ drawn / drawn.sum(axis=0) for name, values in self.losses.items()}
-        if self.problem == "binary":  # ranks are those of the positive class, the second
-            area, average = (np.concatenate([np.full_like(values, np.nan), values]) for values in (area, average))
         shares = rates(one_vs_rest(matrix, multilabel=self.multilabel))
         return found, {"auc": area, "average_precision": average, **shares}

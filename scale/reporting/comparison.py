@@ -85,7 +85,7 @@ def _read(folder: Path) -> _Seed:
     runs.check_whole(record, folder)
     arrays = runs.read_predictions(folder).get("test")
     if arrays is None:
-        raise ValueError(f"{folder} was not tested (test=false)")
+        raise ValueError(f"{folder} has no predictions of the test split (trained with test=false?)")
     scored = (arrays["labels"], arrays["probabilities"], record["problem"])
     (auc, of_auc), (acc, of_acc) = delong.auc_parts(*scored), statistics.accuracy_parts(*scored)
     history = runs.read_history(folder)

@@ -62,7 +62,7 @@ def draw(
     wrong = [mistake for mistake in mistaken(labels, probabilities, problem) if images and mistake[0] in images]
     if wrong and images:
         index = arrays.get("index", np.arange(len(labels)))
-        texts = [_mistake(int(index[row]), *rest, problem=problem, names=names) for row, *rest in wrong]
+        texts = [_mistake(int(index[mistake[0]]), mistake, problem=problem, names=names) for mistake in wrong]
         shown = [images[row] for row, *_ in wrong]
         found[f"{split}_mistakes"] = run_figures.mistakes(shown, texts, caption=caption)
     return found
@@ -107,9 +107,11 @@ def _ends(ends: Sequence[float | None]) -> Any:
     return Interval(low, high)
 
 
-def _mistake(number: int, true: int, predicted: int, certain: float, *, problem: str, names: Sequence[str]) -> str:
+def _mistake(number: int, found: tuple[int, int, int, float], *, problem: str, names: Sequence[str]) -> str:
+    """Text under a mistake of `mistaken`."""
     from scale.evaluation.figure_style import short
 
+    _, true, predicted, certain = found
     if problem == "multilabel":
         return f"no. {number}: {short(names[true])}\n{'found, is absent' if predicted else 'missed'} ({certain:.2f})"
     return f"no. {number}: {short(names[true])}\nas {short(names[predicted])} ({certain:.2f})"

@@ -1,5 +1,6 @@
 """`report.html` of a run: what was trained on what, what came out with which uncertainty, and how to repeat it."""
 
+import base64
 import shlex
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -10,11 +11,12 @@ from omegaconf import OmegaConf
 
 from scale import runs
 from scale.data import catalog
-from scale.data.files import replacing
 from scale.evaluation import metrics as scoring
-from scale.evaluation import published
+from scale.published import medmnist as published
 from scale.reporting.page import render
 from scale.reporting.run_figures import run_name
+from scale.runs.folder import OVERRIDES, read_config, read_environment
+from scale.utils.files import write_text
 
 NAME = "report.html"
 SPLITS = {"val": "val", "test": "test", "val_tta": "val, TTA", "test_tta": "test, TTA"}
@@ -56,20 +58,17 @@ def write(folder: Path, record: Mapping[str, Any]) -> Path:
     Returns:
         The page's path.
     """
-    page = render("run.html", **content(folder, record))
-    with replacing(folder / NAME) as file:
-        file.write(page.encode())
+    write_text(folder / NAME, render("run.html", **_content(folder, record)))
     return folder / NAME
 
 
-def content(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
+def _content(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     """What the template names."""
-    environment, overrides = runs.read_environment(folder), runs.read_overrides(folder)
+    overrides = [str(override) for override in OmegaConf.load(folder / OVERRIDES)]
     flag, names = record["flag"], list(record.get("per_class", {}).get("names", []))
-    known = catalog.get(flag) if flag in catalog.FLAGS else None
     shown = [split for split in SPLITS if split in record]
     return {
-        "title": known.title if known else flag,
+        "title": catalog.get(flag).title if flag in catalog.FLAGS else flag,
         "run": run_name(record),
         "record": record,
         "positive": names[1] if record["problem"] == "binary" and names else "",
@@ -81,8 +80,8 @@ def content(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
         "undefined": {split: said for split, said in record.get("undefined", {}).items() if said},
         "thresholds": _thresholds(record, names),
         "figures": _figures(folder),
-        "environment": environment,
-        "config": OmegaConf.to_yaml(OmegaConf.load(folder / runs.CONFIG)),
+        "environment": read_environment(folder),
+        "config": OmegaConf.to_yaml(read_config(folder)),
         "repeat": " ".join(["python -m scale.train", *map(shlex.quote, overrides)]),
         "folder": folder.name,
         "made": datetime.now(UTC).isoformat(sep=" ", timespec="minutes"),
@@ -134,9 +133,7 @@ def _thresholds(record: Mapping[str, Any], names: Sequence[str]) -> list[dict[st
 
 def _figures(folder: Path) -> dict[str, dict[str, str]]:
     """Those in `figures/`, by what they show."""
-    import base64
-
-    found = {}
+    found: dict[str, dict[str, str]] = {}
     for key, caption in CAPTIONS.items():
         for path in (folder / runs.FIGURES / f"{prefix}{key}.png" for prefix in ("", "test_", "val_")):
             if path.is_file() and key not in found:

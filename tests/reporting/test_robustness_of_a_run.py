@@ -68,7 +68,7 @@ def test_a_set_without_a_table_and_a_changed_record(run, tmp_path):
     ("arguments", "said"),
     [
         (["predictions=x.csv", "corruptions=medmnist_c"], "is for run="),
-        (["run=x", "corruptions=medmnist_c", "evaluation.tta=true"], "leave one of them out"),
+        (["run=x", "corruptions=medmnist_c", "evaluation.tta=true"], "is for run=<folder> alone"),
         (["run=x", "output=y"], "is for runs=[...] and corruptions=... only"),
     ],
 )
