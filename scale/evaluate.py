@@ -26,8 +26,105 @@ usage: python -m scale.evaluate run=DIR | "runs=[DIR,DIR]" | "predictions='FILE'
                                                                     and compares them with metrics.json
   python -m scale.evaluate run=DIR evaluation.tta=true              also averaged over the mirrorings that keep the
                                                                     label; added to the run's record, apart
+  python -m scale.evaluate run=DIR report=true [evaluation.calibrate=temperature]
+                                                                    intervals, figures and report.html anew from the
+                                                                    saved predictions, with no network
+  python -m scale.evaluate run=DIR corruptions=medmnist_c [output=DIR]
+                                                                    predicts corrupted test images: MedMNIST-C's
+                                                                    corruptions of the data set, for volumes this
+                                                                    project's; errors by severity, table and figure
+  python -m scale.evaluate "runs=[DIR,DIR,DIR]" [output=DIR]        averages the saved probabilities of runs on the same
+                                                                    data and writes them to a folder of their own
+  python -m scale.evaluate "predictions='breastmnist_test_[AUC]0.913_[ACC]0.846@1.csv'"
+                                                                    scores a file in the official format; data set, size
+                                                                    and split come from its name
+"""
+
+
+def evaluate_run(
+    folder: str | Path, *, device: str = "cpu", data: dict[str, Any] | None = None, tta: bool = False
+) -> dict[str, Any]:
+    """Recomputes val and test figures from the best checkpoint.
+
+    Args:
+        folder: of a finished run.
+        device: where to compute.
+        data: changes to the run's `data` node, such as another `root`.
+        tta: also with test-time augmentation. A run that was trained without it gets these figures added to its record,
+            `val_tta` and `test_tta`, if its plain figures are reproduced.
+
+    Returns:
+        `val` and, if the run has it, `test` (`val_tta` and `test_tta`), each with its scores; `difference`: the largest
+        absolute difference to `metrics.json`; `added`: whether figures were added to the record.
+    """
+    from scale.evaluation.metrics import scores
+    from scale.runs.folder import add_averaged, check_whole
+    from scale.runs.load import load_run
+    from scale.runs.predict import predict
+    from scale.tasks.outputs import Averaged, Outputs
+    from scale.training.tta import predict as predict_mirrored
+
+    run = load_run(folder, data=data)
+    if tta:
+        check_whole(run.metrics, folder)
+    run.datamodule.setup()
+    again = lambda: {split: Outputs(**predict(run, split, device=device)) for split in _splits(run.metrics)}  # noqa: E731
+    outputs = again()
+    averaged = predict_mirrored(run.datamodule, outputs, again) if tta else {}
+    found: dict[str, Any] = {}
+    differences = [0.0]
+    predicted: dict[str, Outputs | Averaged] = {**outputs, **averaged}
+    for split, output in predicted.items():
+        seen = run.predictions[split]["index"] if split in run.predictions else slice(None)  # all, or a fast_dev_run's
+        found[split] = scores(output.labels[seen], output.probabilities[seen], run.metrics["problem"])
+        recorded = run.metrics.get(split, {})
+        differences += [abs(found[split][name] - value) for name, value in recorded.items() if value is not None]
+    new = {split: output for split, output in averaged.items() if split not in run.metrics}
+    added = bool(new) and max(differences) <= TOLERANCE
+    if added:
+        add_averaged(run.folder, new, found)
+    return {**found, "difference": max(differences), "added": added}
+
+
+def score_file(path: str | Path, *, data: DictConfig) -> dict[str, Any]:
+    """Official `auc` and `acc` of a file in the official format; data set, size and split come from its name.
+
+    `intervals` has those of both, and DeLong's of the AUC.
+    """
+    from scale.data import store
+    from scale.evaluation import official
+
+    name = official.parse_name(path)
+    splits = store.load(
+        name.flag,
+        size=name.size,
+        splits=(name.split,),
+        **{key: value for key, value in configuration.plain(data).items() if key != "path"},
+    )
+    labels = splits[name.split].labels
+    return {**official.score(path, labels), "intervals": official.intervals(path, labels)}
+
+
+def _job(config: DictConfig) -> None:
+    logging.basicConfig(format="%(message)s", force=True)  # Hydra's own format is for its jobs
+    with one_line_errors():
+        sys.exit(_run(config))
+
+
+def _run(config: DictConfig) -> int:
+    """Prints a table; the exit status is 1 where a run's record cannot be reproduced."""
+    if sum(given is not None for given in (config.run, config.runs, config.predictions)) != 1:
+        raise ValueError(
+            'give one of run=<folder of a finished run>, "runs=[<folder>,<folder>]", "predictions=\'<official csv>\'"'
+        )
     chosen = {key: config.evaluation[key] for key in ("calibrate", "threshold", "coverage")}
     _check(config, chosen)
+    if config.output is not None and config.runs is None and config.corruptions is None:
+        raise ValueError("output=<folder> is for runs=[...] and corruptions=... only: nothing else is written")
+    if config.run is None:
+        ignored = {"evaluation.tta=true": config.evaluation.tta, "accelerator": config.accelerator != "auto"}
+        for name in (name for name, given in ignored.items() if given):
+            raise ValueError(f"{name} is for run=... only: all else is computed from saved predictions")
     if config.runs is not None:
         return _average(list(config.runs), config.output)
     if config.predictions is not None:
@@ -46,9 +143,9 @@ usage: python -m scale.evaluate run=DIR | "runs=[DIR,DIR]" | "predictions='FILE'
     from scale.runs.predict import find_device
 
     changes = {key: value for key, value in configuration.plain(config.data).items() if value is not None}
-    tta = bool(config.evaluation.tta)
     if config.corruptions is not None:
         return _corrupted(config, changes)
+    tta = bool(config.evaluation.tta)
     result = evaluate_run(config.run, device=find_device(config.accelerator), data=changes, tta=tta)
     print(f"{'':8}{'AUC':>9}{'ACC':>7}")
     for split in ("val", "test", "val_tta", "test_tta"):
@@ -68,18 +165,12 @@ def _check(config: DictConfig, chosen: Mapping[str, Any]) -> None:
     wrong = list(checks.of_evaluation(config.evaluation))
     if wrong:
         raise ValueError("; ".join(wrong))
-    if config.report and (config.run is None or config.evaluation.tta):
-        raise ValueError("report=true is for run=<folder> alone, and reads saved predictions: leave evaluation.tta out")
-    if config.run is None:
-        ignored = {"evaluation.tta=true": config.evaluation.tta, "accelerator": config.accelerator != "auto"}
-        for name in (name for name, given in ignored.items() if given):
-            raise ValueError(f"{name} is for run=... only: all else is computed from saved predictions")
     if config.corruptions is not None and (config.run is None or config.report or config.evaluation.tta):
         raise ValueError(
             f"corruptions={config.corruptions} is for run=<folder> alone: leave report and evaluation.tta out"
         )
-    if config.output is not None and config.runs is None and config.corruptions is None:
-        raise ValueError("output=<folder> is for runs=[...] and corruptions=... only: nothing else is written")
+    if config.report and (config.run is None or config.evaluation.tta):
+        raise ValueError("report=true is for run=<folder> alone, and reads saved predictions: leave evaluation.tta out")
     given = [f"evaluation.{key}={value}" for key, value in chosen.items() if value is not None]
     if given and not config.report:
         raise ValueError(f"{given[0]} is for report=true, which writes the run's report anew: add that")
