@@ -29,6 +29,10 @@ usage: python -m scale.evaluate run=DIR | "runs=[DIR,DIR]" | "predictions='FILE'
   python -m scale.evaluate run=DIR report=true [evaluation.calibrate=temperature]
                                                                     intervals, figures and report.html anew from the
                                                                     saved predictions, with no network
+  python -m scale.evaluate run=DIR corruptions=medmnist_c [output=DIR]
+                                                                    predicts corrupted test images: MedMNIST-C's
+                                                                    corruptions of the data set, for volumes this
+                                                                    project's; errors by severity, table and figure
   python -m scale.evaluate "runs=[DIR,DIR,DIR]" [output=DIR]        averages the saved probabilities of runs on the same
                                                                     data and writes them to a folder of their own
   python -m scale.evaluate "predictions='breastmnist_test_[AUC]0.913_[ACC]0.846@1.csv'"
@@ -117,8 +121,8 @@ def _run(config: DictConfig) -> int:
         )
     chosen = {key: config.evaluation[key] for key in ("calibrate", "threshold", "coverage")}
     _check(config, chosen)
-    if config.output is not None and config.runs is None:
-        raise ValueError("output=<folder> is for runs=[...] only: nothing else is written")
+    if config.output is not None and config.runs is None and config.corruptions is None:
+        raise ValueError("output=<folder> is for runs=[...] and corruptions=... only: nothing else is written")
     if config.run is None:
         ignored = {"evaluation.tta=true": config.evaluation.tta, "accelerator": config.accelerator != "auto"}
         for name in (name for name, given in ignored.items() if given):
@@ -143,6 +147,8 @@ def _run(config: DictConfig) -> int:
     from scale.runs.predict import find_device
 
     changes = {key: value for key, value in configuration.plain(config.data).items() if value is not None}
+    if config.corruptions is not None:
+        return _corrupted(config, changes)
     tta = bool(config.evaluation.tta)
     result = evaluate_run(config.run, device=find_device(config.accelerator), data=changes, tta=tta)
     print(f"{'':8}{'AUC':>9}{'ACC':>7}")
@@ -165,6 +171,10 @@ def _check(config: DictConfig, chosen: Mapping[str, Any]) -> None:
     wrong = list(checks.of_evaluation(config.evaluation))
     if wrong:
         raise ValueError("; ".join(wrong))
+    if config.corruptions is not None and (config.run is None or config.report or config.evaluation.tta):
+        raise ValueError(
+            f"corruptions={config.corruptions} is for run=<folder> alone: leave report and evaluation.tta out"
+        )
     if config.report and (config.run is None or config.evaluation.tta):
         raise ValueError("report=true is for run=<folder> alone, and reads saved predictions: leave evaluation.tta out")
     given = [f"evaluation.{key}={value}" for key, value in chosen.items() if value is not None]
@@ -175,6 +185,25 @@ def _check(config: DictConfig, chosen: Mapping[str, Any]) -> None:
 def _splits(scores: Mapping[str, Any]) -> list[str]:
     """Those that a run was evaluated on; `test=false` leaves test out."""
     return [split for split in ("val", "test") if split in scores]
+
+
+def _corrupted(config: DictConfig, changes: dict[str, Any]) -> int:
+    from scale.evaluation import robustness as measured
+    from scale.reporting import robustness
+    from scale.runs.predict import find_device
+    from scale.utils.cli import warn
+
+    results, place = robustness.measure(
+        config.run,
+        name=config.corruptions,
+        device=find_device(config.accelerator),
+        data=changes,
+        output=config.output,
+        progress=lambda corruption: warn(f"{corruption} done"),
+    )
+    print(measured.table(results))
+    print(f"written to {place}")
+    return 0
 
 
 def _average(folders: list[str], output: str | None) -> int:

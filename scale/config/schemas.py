@@ -79,6 +79,7 @@ class EvaluateConfig:
     runs: list[str] | None = None
     predictions: str | None = None
     output: str | None = None
+    corruptions: str | None = None
     evaluation: EvaluateAgain = field(default_factory=EvaluateAgain)
     report: bool = False
     data: dict[str, Any] = field(default_factory=dict)
