@@ -180,10 +180,11 @@ def _summary(metrics: dict[str, Any], splits: Iterable[str]) -> dict[str, Any]:
 
 def _finish(folder: Path, metrics: dict[str, Any], *, rerun: str | None) -> None:
     """Writes `metrics.json`, last of all: with it the run is done. Says what was found."""
-    from scale.runs import METRICS, resume
+    from scale.runs import METRICS, resume, verify
     from scale.training import outcome
     from scale.utils.files import write_json
 
+    metrics[verify.SUMS] = verify.sums(folder)
     write_json(folder / METRICS, metrics)
     log.info("%s", outcome.table(metrics))
     log.info("run folder: %s", folder)

@@ -25,6 +25,12 @@ def is_disk_full(error: OSError) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
+def sha256_of(path: Path) -> str:
+    """The sha256 sum of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def md5_of(path: Path) -> str:
     """The md5 sum of a file, in hexadecimal."""
     with path.open("rb") as file:
@@ -106,6 +112,25 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Writes strict JSON, whole or not at all; numbers that are not finite become null."""
     write_text(path, json.dumps(_strict(content), indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path, *, cure: str) -> dict[str, Any]:
+    """A JSON object from a file that may have been damaged or changed.
+
+    Args:
+        path: of the file.
+        cure: what to do if it is no JSON object.
+
+    Raises:
+        ValueError: it is none; names the file and the cure.
+    """
+    try:
+        found = json.loads(path.read_bytes().decode("utf-8"))
+    except (ValueError, RecursionError) as error:  # also of the decoding
+        raise ValueError(f"{path} is damaged: it holds no JSON ({error}); {cure}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is damaged: it holds a {type(found).__name__}, no JSON object; {cure}")
+    return found
 
 
 def write_csv(
