@@ -148,6 +148,8 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[st
         clock = [started, time.perf_counter()]
         trainer.fit(task, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
         clock.append(time.perf_counter())
+        if not trainer.global_step:
+            raise ValueError("nothing was trained, not one step: see trainer.limit_train_batches and trainer.max_steps")
         best = _load_best(trainer, task, folder)
         outputs = _evaluate(trainer, task, datamodule, test=config.test)
         spent = (after - before for before, after in itertools.pairwise([*clock, time.perf_counter()]))
@@ -224,16 +226,17 @@ def _requeue(number: int) -> None:
 
 def _load_best(trainer: "L.Trainer", task: "ClassificationTask", folder: Path) -> int:
     """Loads the best epoch's averaged weights into the task; returns the epoch."""
-    import torch
-
     from scale import runs
+    from scale.callbacks.checkpoint import BestAndLast
+    from scale.runs import checkpoints
 
     folder = Path(trainer.strategy.broadcast(str(folder)))  # processes that a cluster started have names of their own
     path = folder / runs.CHECKPOINTS / "best.ckpt"
-    if not path.exists():  # fast_dev_run, or no checkpoint callback: what the training ended with
+    chooses = any(isinstance(callback, BestAndLast) for callback in trainer.checkpoint_callbacks)
+    if not path.exists() and (trainer.fast_dev_run or not chooses):  # what the training ended with
         trainer.save_checkpoint(path)
     trainer.strategy.barrier()
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    state = checkpoints.read(path)
     task.load_state_dict(state["state_dict"])
     return int(state["epoch"])
 
@@ -243,12 +246,12 @@ def _evaluate(
 ) -> dict[str, "Outputs"]:
     """Val and, where asked for, test, once."""
     found: dict[str, Outputs] = {}
-    trainer.validate(task, datamodule=datamodule, verbose=False)
-    assert task.outputs is not None
-    found["val"] = task.outputs
-    if test:
-        trainer.test(task, datamodule=datamodule, verbose=False)
-        found["test"] = task.outputs
+    for split, evaluate in {"val": trainer.validate, **({"test": trainer.test} if test else {})}.items():
+        task.outputs = None  # a split that is not evaluated must not be given another one's outputs
+        evaluate(task, datamodule=datamodule, verbose=False)
+        if task.outputs is None:
+            raise ValueError(f"nothing of {split} was evaluated: look at trainer.limit_{split}_batches")
+        found[split] = task.outputs
     return found
 
 
@@ -268,6 +271,7 @@ def _job(config: DictConfig) -> str | None:
     logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of its font cache
     try:
         with one_line_errors():
+            config = configuration.grant(config)  # the user's own words, or a record's that `expand` has compared
             metrics = train(config, Path(settings.runtime.output_dir), overrides=settings.overrides.task)
     except Interrupted as stop:
         sys.exit(128 + stop.number)

@@ -26,7 +26,18 @@ def _all(kind: Kind, *keys: str) -> dict[str, Kind]:
 
 DATA_PATHS = ("path", "root", "cache")  # keys of `data`
 KINDS = {
-    **_all(Kind.PLACE, "resume", "rerun", "allow_changed_code", "paths", "threads", "logger", "evaluation", "sweep"),
+    **_all(
+        Kind.PLACE,
+        "resume",
+        "rerun",
+        "allow_changed_code",
+        "allow",
+        "paths",
+        "threads",
+        "logger",
+        "evaluation",
+        "sweep",
+    ),
     # `rank_watch` is in the record of older runs only.
     **_all(Kind.PLACE, "callbacks.console", "callbacks.rank_watch", "callbacks.checkpoint.every_n_minutes"),
     # That the data are the same is checked by their content, so where they lie does not matter.

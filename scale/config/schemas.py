@@ -55,6 +55,7 @@ class TrainConfig:
     resume: str | None = None
     rerun: str | None = None
     allow_changed_code: bool = False
+    allow: list[str] = field(default_factory=list)  # code that a run's record may name beside our own
     sweep: Sweep = field(default_factory=Sweep)
 
 
@@ -69,6 +70,7 @@ class EvaluateConfig:
     evaluation: Evaluation = field(default_factory=Evaluation)
     data: dict[str, Any] = field(default_factory=dict)
     accelerator: str = "auto"
+    allow: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -138,6 +140,7 @@ class ExplainConfig:
     data: dict[str, Any] = field(default_factory=dict)
     accelerator: str = "auto"
     threads: int | None = None
+    allow: list[str] = field(default_factory=list)
 
 
 SCHEMAS = {"train": TrainConfig, "evaluate": EvaluateConfig, "explain": ExplainConfig, "tune": TuneConfig}

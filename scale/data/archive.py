@@ -20,7 +20,7 @@ from scale.utils.files import exclusive, is_disk_full, replacing
 log = logging.getLogger(__name__)
 _CHUNK = 4 << 20  # bytes copied at a time
 _BOMB_BYTES, _BOMB_RATIO = 256 << 20, 300  # more than both: nothing but zeros, made to fill memory or a disk
-# What zipfile and NumPy raise beside their own errors where a flipped bit asks for a password, a method or a huge shape.
+# What zipfile and NumPy raise beside their own errors where a flipped bit asks for a password, a method, a huge shape.
 _DAMAGE = (NotImplementedError, RuntimeError, SyntaxError, TypeError, KeyError, OverflowError, lzma.LZMAError)
 
 

@@ -73,6 +73,7 @@ class ImageDataModule(L.LightningDataModule):
         self.train_fraction, self.balance, self.augment, self.seed = train_fraction, balance, augment, seed
         self.drop_last, self.normalisation, self.grades = drop_last, normalisation, grades
         self.splits: dict[str, Split] = {}
+        self.foreign: list[str] = []  # folders that a record names and that are not here, as key=value
         self._mirrored: tuple[int, ...] = ()
         self.mean: Tensor | None = None
         self.std: Tensor | None = None
@@ -88,6 +89,11 @@ class ImageDataModule(L.LightningDataModule):
         Raises:
             ValueError: the data are not those of the checkpoint that was loaded, or an option does not fit them.
         """
+        if self.foreign:
+            raise ValueError(
+                f"{self.foreign[0]}: there is no such folder here, and none is made on the word of a run's record; "
+                f"give your own: {self.foreign[0].partition('=')[0]}=..."
+            )
         if not self.splits:
             self.info, self.splits = self.open()
             if self.info.problem == "ordinal" and self.grades == "classes":

@@ -15,6 +15,7 @@ from scale.runs.folder import (
     read_environment,
     read_history,
     read_metrics,
+    read_overrides,
     read_predictions,
 )
 
@@ -33,5 +34,6 @@ __all__ = [
     "read_environment",
     "read_history",
     "read_metrics",
+    "read_overrides",
     "read_predictions",
 ]

@@ -266,7 +266,10 @@ def add_averaged(folder: Path, found: Mapping[str, "Averaged"], scores: Mapping[
     assert not set(found) & set(metrics)
     refuse_links(folder)
     write_averaged(folder, found)
-    sums = {**metrics.get("sha256", {}), **{f"{PREDICTIONS}/{n}.npz": sha256_of(folder / PREDICTIONS / f"{n}.npz") for n in found}}
+    sums = {
+        **metrics.get("sha256", {}),
+        **{f"{PREDICTIONS}/{n}.npz": sha256_of(folder / PREDICTIONS / f"{n}.npz") for n in found},
+    }
     write_json(folder / METRICS, {**metrics, **{name: scores[name] for name in found}, "sha256": sums})
 
 

@@ -122,7 +122,7 @@ def _wrong_sums(folder: Path, recorded: Any) -> Iterator[str]:
     found = sums(folder)
     for name in sorted({*recorded, *found}):
         if name not in found:
-            yield f"{str(name):.80} is not there"
+            yield f"{name!s:.80} is not there"
         elif name not in recorded:
             yield f"{name} is not in {METRICS}: it was added later"
         elif recorded[name] != found[name]:

@@ -38,7 +38,7 @@ def build_loggers(config: DictConfig, folder: Path) -> list[Logger]:
             supplied["settings"] = wandb.Settings(silent=True, init_timeout=30, mode=mode)
         if settings["_target_"].endswith("CSVLogger"):
             settings["version"] = _unused(folder, settings["version"])
-        loggers.append(instantiate(settings, **supplied))
+        loggers.append(instantiate(settings, allow=config.get("allow"), **supplied))
     return loggers
 
 
