@@ -63,8 +63,8 @@ def evaluate_run(
     import numpy as np
 
     from scale.evaluation.metrics import scores
-    from scale.runs import verify
-    from scale.runs.folder import add_averaged, check_whole
+    from scale.runs import check_whole, verify
+    from scale.runs.folder import add_averaged
     from scale.runs.load import load_run
     from scale.runs.predict import predict
     from scale.tasks.outputs import Averaged, Outputs

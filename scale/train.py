@@ -15,7 +15,8 @@ from omegaconf import DictConfig
 
 from scale import config as configuration
 from scale.config.help import groups, show_help
-from scale.utils.cli import USAGE, fail, one_line_errors
+from scale.utils.cli import USAGE, USER_ERRORS, fail, one_line_errors
+from scale.utils.files import full_disk
 
 if TYPE_CHECKING:
     import lightning as L
@@ -81,7 +82,7 @@ def train(config: DictConfig, folder: str | Path, *, overrides: Sequence[str] = 
     check_model(config)
     begun = (folder / runs.CONFIG).exists() and not (folder / runs.METRICS).exists()
     resuming = config.resume is not None or (begun and resume.restarted())
-    lock = None
+    lock, failed_start = None, False
     if rank_zero:
         lock = record.reopen(folder) if resuming else record.claim(folder)
     with logging_to(folder / runs.LOG if rank_zero else None), StopAtOnce():
@@ -102,15 +103,27 @@ def train(config: DictConfig, folder: str | Path, *, overrides: Sequence[str] = 
                 _requeue(stop.number)
             raise
         except BaseException as error:
-            # The console gets one line (from the command) or the traceback (in a notebook); the file has it all.
-            extra = {"file_only": True}
-            log.error("the run ended with %s: %s", type(error).__name__, error, exc_info=True, extra=extra)
-            if rank_zero and not resuming:
-                record.release(folder)
+            failed_start = _ended(error, folder, new=rank_zero and not resuming)
+            if full := full_disk(error, folder):
+                raise full from error
             raise
         finally:
             if lock is not None:
                 lock.release()
+            if failed_start:
+                record.forget(folder)
+
+
+def _ended(error: BaseException, folder: Path, *, new: bool) -> bool:
+    """Notes why a run ended, and gives its folder free; True for a mistake that needs no folder."""
+    from scale.runs import folder as record
+
+    # The console gets one line (from the command) or the traceback (in a notebook); the file has it all.
+    extra = {"file_only": True}
+    log.error("the run ended with %s: %s", type(error).__name__, error, exc_info=True, extra=extra)
+    if new:
+        record.release(folder)
+    return new and (isinstance(error, USER_ERRORS) or full_disk(error, folder) is not None)
 
 
 def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[str, Any]:
@@ -119,7 +132,7 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[st
     from scale.runs.folder import write_averaged
     from scale.tasks.build import build_datamodule, build_task
     from scale.tasks.problem import Problem
-    from scale.training import hardware, loggers, outcome, tta
+    from scale.training import before, hardware, loggers, outcome, tta
     from scale.training.trainer import build_trainer
 
     hardware.prepare(config)
@@ -129,6 +142,7 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[st
     if config.rerun is not None:
         resume.check_data(datamodule, Path(config.rerun))
     problem = Problem(datamodule.info.problem, len(datamodule.info.labels))
+    before.examine(datamodule)
     labels = datamodule.train_labels
     weights = problem.class_weights(labels) if datamodule.balance == "weights" else None
     task = build_task(
@@ -138,7 +152,7 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[st
         class_weights=weights,
         logit_adjustment=datamodule.logit_adjustment,
     )
-    cost = _announce(task, datamodule)
+    cost = before.announce(task, datamodule)
     logger = loggers.build_loggers(config, folder)
     failed = True
     try:
@@ -192,23 +206,6 @@ def _finish(folder: Path, metrics: dict[str, Any], *, rerun: str | None) -> None
     log.info("run folder: %s", folder)
     if rerun is not None:
         resume.compare(metrics, Path(rerun))
-
-
-def _announce(task: "ClassificationTask", datamodule: "ImageDataModule") -> dict[str, int]:
-    """Says what is trained on what; returns what the network costs."""
-    from scale.models.layers import macs, parameters
-    from scale.training import outcome
-
-    cost = {"parameters": parameters(task.net), "macs": macs(task.net, datamodule.image_shape)}
-    log.info("%s: %s", datamodule.info.title, outcome.describe(datamodule))
-    size = f"{cost['parameters']:,} parameters, {cost['macs'] / 1e9:.3f} G multiply-adds"
-    log.info("%s: %s", type(task.net).__name__, size)
-    there = len(datamodule.train_labels)
-    if datamodule.batch_size > there:
-        log.warning(
-            "data.batch_size=%d, but there are %d samples: a batch has all of them", datamodule.batch_size, there
-        )
-    return cost
 
 
 def _requeue(number: int) -> None:
@@ -268,9 +265,11 @@ def _job(config: DictConfig) -> str | None:
     if settings.mode == RunMode.MULTIRUN:
         return sweep_job.run(config)
     end_with_parent()
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
     logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of its font cache
     try:
-        with one_line_errors():
+        with one_line_errors(also=(MisconfigurationException,)):  # Lightning's, of settings that contradict each other
             config = configuration.grant(config)  # the user's own words, or a record's that `expand` has compared
             metrics = train(config, Path(settings.runtime.output_dir), overrides=settings.overrides.task)
     except Interrupted as stop:

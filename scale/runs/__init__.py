@@ -1,6 +1,6 @@
 """The run folder: the record of one training with one seed. Its names, its writers and its readers."""
 
-from scale.runs.folder import (
+from scale.runs.reading import (
     CHECKPOINTS,
     CONFIG,
     ENVIRONMENT,

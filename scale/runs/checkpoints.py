@@ -5,7 +5,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from scale.runs.folder import ANOTHER
+from scale.runs.reading import ANOTHER
 
 
 def read(path: Path) -> dict[str, Any]:

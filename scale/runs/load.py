@@ -12,7 +12,7 @@ from omegaconf.errors import ConfigAttributeError
 from scale.config import targets
 from scale.config.keys import DATA_PATHS, plain
 from scale.runs import checkpoints
-from scale.runs.folder import (
+from scale.runs.reading import (
     ANOTHER,
     CHECKPOINTS,
     CONFIG,

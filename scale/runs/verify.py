@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from scale.evaluation.metrics import scores
-from scale.runs.folder import CHECKPOINTS, METRICS, PREDICTIONS, SPLITS, read_metrics, read_predictions
+from scale.runs.reading import CHECKPOINTS, METRICS, PREDICTIONS, SPLITS, read_metrics, read_predictions
 from scale.utils.files import sha256_of
 
 SUMS = "sha256"  # in `metrics.json`: sums by the files' paths in the run folder

@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from scale.config import targets
 from scale.config.compose import compose_unchecked, directory
 from scale.config.keys import flat, plain
-from scale.runs.folder import ANOTHER, OVERRIDES
+from scale.runs.reading import ANOTHER, OVERRIDES
 
 NOT_RECORDED = ("allow", "paths", "resume", "rerun")  # the present command's alone
 WRITING = ("callbacks", "logger")  # groups whose members may be told where to write
