@@ -55,7 +55,7 @@ def evaluate_run(
     Returns:
         `val` and, if the run has it, `test` (`val_tta` and `test_tta`), each with its scores; `difference`: the largest
         absolute difference to `metrics.json` or to the saved predictions; `problems`: a line for all that contradicts
-        the record; `added`: whether figures were added to it.
+        the record; `sums`: whether it has sums of its files; `added`: whether figures were added to it.
 
     Raises:
         ValueError: the record has no figures to compare with, or names code that is not allowed.
@@ -81,7 +81,7 @@ def evaluate_run(
     averaged = predict_mirrored(run.datamodule, outputs, again) if tta else {}
     found: dict[str, Any] = {}
     differences = [0.0]
-    problems = verify.verify(folder)
+    problems = [text for text in verify.verify(folder) if text != verify.NO_SUMS]  # older runs: recomputed all the same
     predicted: dict[str, Outputs | Averaged] = {**outputs, **averaged}
     for split, output in predicted.items():
         saved = run.predictions.get(split, {})
@@ -107,7 +107,13 @@ def evaluate_run(
     added = bool(new) and not problems
     if added:
         add_averaged(run.folder, new, found)
-    return {**found, "difference": max(differences), "problems": problems, "added": added}
+    return {
+        **found,
+        "difference": max(differences),
+        "problems": problems,
+        "sums": verify.SUMS in run.metrics,
+        "added": added,
+    }
 
 
 def score_file(path: str | Path, *, data: DictConfig) -> dict[str, float]:
@@ -142,9 +148,14 @@ def _run(config: DictConfig) -> int:
     if config.runs is not None:
         return _average(list(config.runs), config.output)
     if config.predictions is not None:
+        from scale.evaluation import official
+
         found = score_file(config.predictions, data=config.data)
         print(f"AUC {found['auc']:.3f}  ACC {found['acc']:.3f}")
-        return 0
+        wrong = official.disagreement(config.predictions, found)
+        if wrong:
+            print(f"DIFFERS from the file's name: {wrong}")
+        return int(wrong is not None)
     from scale.runs.predict import find_device
 
     changes = {key: value for key, value in configuration.plain(config.data).items() if value is not None}
@@ -159,9 +170,10 @@ def _run(config: DictConfig) -> int:
     if result["added"]:
         print("added to the run's record: val_tta and test_tta in metrics.json, predictions/{val,test}_tta.npz")
     if not result["problems"]:
+        whole = "checkpoint and predictions are the files that the run wrote"
         print(
-            f"verified: agrees with metrics.json (largest difference {result['difference']:.1e}), and checkpoint and "
-            "predictions are the files that the run wrote"
+            f"verified: agrees with metrics.json (largest difference {result['difference']:.1e}); "
+            f"{whole if result['sums'] else 'made by earlier code, it has no sums of its files'}"
         )
         return 0
     for problem in result["problems"]:

@@ -200,7 +200,7 @@ def _finish(folder: Path, metrics: dict[str, Any], *, rerun: str | None) -> None
     from scale.training import outcome
     from scale.utils.files import write_json
 
-    metrics[verify.SUMS] = verify.sums(folder)
+    metrics.update(verify.sealed(metrics, folder))
     write_json(folder / METRICS, metrics)
     log.info("%s", outcome.table(metrics))
     log.info("run folder: %s", folder)

@@ -71,7 +71,9 @@ def read_array(path: Path, key: str) -> np.ndarray:
             header, begins = read_header(member), member.tell()
         _check_size(archive.getinfo(f"{key}.npy"), header, begins)
         with archive.open(f"{key}.npy") as member:
-            return np.lib.format.read_array(member, allow_pickle=False)
+            array = np.lib.format.read_array(member, allow_pickle=False)
+            member.read(1)  # to the end, where the checksum is compared
+            return array
 
 
 def _check_size(member: zipfile.ZipInfo, header: Header, begins: int) -> None:

@@ -25,7 +25,7 @@ from scale.runs.reading import (
     read_environment,
     read_metrics,
 )
-from scale.utils.files import replacing, sha256_of, write_json, write_text
+from scale.utils.files import replacing, write_json, write_text
 
 if TYPE_CHECKING:
     from scale.tasks.outputs import Averaged, Outputs
@@ -174,15 +174,13 @@ def add_averaged(folder: Path, found: Mapping[str, "Averaged"], scores: Mapping[
         found: the predictions, by names that the record does not have.
         scores: of the same names.
     """
+    from scale.runs.verify import sealed
+
     metrics = read_metrics(folder)
     assert not set(found) & set(metrics)
     refuse_links(folder)
     write_averaged(folder, found)
-    sums = {
-        **metrics.get("sha256", {}),
-        **{f"{PREDICTIONS}/{n}.npz": sha256_of(folder / PREDICTIONS / f"{n}.npz") for n in found},
-    }
-    write_json(folder / METRICS, {**metrics, **{name: scores[name] for name in found}, "sha256": sums})
+    write_json(folder / METRICS, sealed({**metrics, **{name: scores[name] for name in found}}, folder))
 
 
 def _lock(folder: Path) -> FileLock:

@@ -1,5 +1,7 @@
 """Whether a finished run's figures are those of its own files: sums of the files, and the scores recomputed."""
 
+import hashlib
+import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -8,18 +10,43 @@ from typing import Any
 import numpy as np
 
 from scale.evaluation.metrics import scores
-from scale.runs.reading import CHECKPOINTS, METRICS, PREDICTIONS, SPLITS, read_metrics, read_predictions
-from scale.utils.files import sha256_of
+from scale.runs.reading import (
+    CHECKPOINTS,
+    CONFIG,
+    ENVIRONMENT,
+    HISTORY,
+    METRICS,
+    OVERRIDES,
+    PREDICTIONS,
+    SPLITS,
+    read_config,
+    read_metrics,
+    read_predictions,
+)
+from scale.utils.files import sha256_of, strict
 
 SUMS = "sha256"  # in `metrics.json`: sums by the files' paths in the run folder
 TOLERANCE = 1e-6  # between figures computed by other versions of the libraries
+RECORD = (CONFIG, OVERRIDES, ENVIRONMENT, HISTORY)
+NO_SUMS = f"{METRICS} has no {SUMS} of checkpoint and predictions: the run was made by earlier code, or was changed"
 BEST = f"{CHECKPOINTS}/best.ckpt"
 
 
 def sums(folder: Path) -> dict[str, str]:
-    """The sha256 sums of the best checkpoint and of all predictions, by their paths in the run folder."""
-    files = [folder / BEST, *sorted((folder / PREDICTIONS).glob("*.npz"))]
+    """The sha256 sums of the best checkpoint, all predictions and the record, by their paths in the run folder."""
+    files = [folder / BEST, *sorted((folder / PREDICTIONS).glob("*.npz")), *(folder / name for name in RECORD)]
     return {path.relative_to(folder).as_posix(): sha256_of(path) for path in files if path.is_file()}
+
+
+def sealed(metrics: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """What `metrics.json` is to hold: the metrics, with the sums of the folder's files and of themselves."""
+    kept = {key: value for key, value in metrics.items() if key != SUMS}
+    return {**kept, SUMS: {**sums(folder), METRICS: _own_sum(kept)}}
+
+
+def _own_sum(metrics: Mapping[str, Any]) -> str:
+    text = json.dumps(strict({key: value for key, value in metrics.items() if key != SUMS}), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def verify(folder: str | Path) -> list[str]:
@@ -85,7 +112,8 @@ def different(recorded: Mapping[str, Any], found: Mapping[str, Any], *, toleranc
 
 
 def _differences(folder: Path, metrics: Mapping[str, Any]) -> Iterator[str]:
-    yield from _wrong_sums(folder, metrics.get(SUMS))
+    yield from _wrong_sums(folder, metrics)
+    yield from _other_run(folder, metrics)
     recorded = [split for split in SPLITS if split in metrics]
     if "val" not in recorded:
         yield f"{METRICS} has no figures of val"
@@ -115,11 +143,25 @@ def _differences(folder: Path, metrics: Mapping[str, Any]) -> Iterator[str]:
             yield f"{split}/{name}: {text}"
 
 
-def _wrong_sums(folder: Path, recorded: Any) -> Iterator[str]:
-    if not isinstance(recorded, Mapping) or not recorded:
-        yield f"{METRICS} has no {SUMS} of checkpoint and predictions: the run was made by earlier code, or was changed"
+def _other_run(folder: Path, metrics: Mapping[str, Any]) -> Iterator[str]:
+    """What `metrics.json` says of the run that its configuration does not."""
+    try:
+        config = read_config(folder)
+    except (ValueError, OSError) as error:
+        yield str(error)
         return
-    found = sums(folder)
+    asked = {"seed": config.get("seed"), "variant": config.get("variant"), "flag": config.data.get("flag")}
+    for key, value in asked.items():
+        if value is not None and metrics.get(key) != value:
+            yield f"{key}: {metrics.get(key)!r:.60} in {METRICS}, {value!r:.60} in {CONFIG}"
+
+
+def _wrong_sums(folder: Path, metrics: Mapping[str, Any]) -> Iterator[str]:
+    recorded = metrics.get(SUMS)
+    if not isinstance(recorded, Mapping) or not recorded:
+        yield NO_SUMS
+        return
+    found = {**sums(folder), METRICS: _own_sum(metrics)}
     for name in sorted({*recorded, *found}):
         if name not in found:
             yield f"{name!s:.80} is not there"

@@ -123,7 +123,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Writes strict JSON, whole or not at all; numbers that are not finite become null."""
-    write_text(path, json.dumps(_strict(content), indent=2, allow_nan=False) + "\n")
+    write_text(path, json.dumps(strict(content), indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path: Path, *, cure: str) -> dict[str, Any]:
@@ -178,11 +178,12 @@ def _rounded(value: Any, digits: int) -> Any:
     return "" if math.isnan(value) else f"{value:.{digits}g}"
 
 
-def _strict(value: Any) -> Any:
+def strict(value: Any) -> Any:
+    """Plain values as strict JSON has them: texts as keys, null for numbers that are not finite."""
     if isinstance(value, Mapping):
-        return {str(key): _strict(item) for key, item in value.items()}
+        return {str(key): strict(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_strict(item) for item in value]
+        return [strict(item) for item in value]
     if hasattr(value, "item"):  # a NumPy scalar
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value

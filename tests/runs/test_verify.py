@@ -48,12 +48,23 @@ def test_what_a_run_wrote_is_verified(a_run):
         (lambda m: m["sha256"].update({"checkpoints/best.ckpt": "0" * 64}), "best.ckpt is not the file"),
         (lambda m: m["sha256"].pop("predictions/val.npz"), "predictions/val.npz is not in metrics.json"),
         (lambda m: m.pop("sha256"), "has no sha256"),
+        (lambda m: m.update(seed=3), "seed: 3 in metrics.json, 0 in config.yaml"),
+        (lambda m: m["model"].update(name="scale"), "metrics.json is not the file that the run wrote"),
+        (lambda m: m["seconds"].update(fit=1.0), "metrics.json is not the file"),
         (lambda m: m.pop("val"), "no figures of val"),
     ],
 )
 def test_a_figure_that_was_changed_is_named(change, said, copy):
     _metrics(copy, change)
     assert any(said in line for line in verify.verify(copy)), verify.verify(copy)
+
+
+def test_a_record_that_was_changed_is_named(a_run, tmp_path):
+    for name in ("config.yaml", "history.csv", "environment.json", "overrides.yaml"):
+        copy = shutil.copytree(a_run, tmp_path / name)
+        with (copy / name).open("a") as file:
+            file.write("\n")
+        assert verify.verify(copy) == [f"{name} is not the file that the run wrote: its sha256 differs"]
 
 
 @pytest.mark.parametrize(
@@ -78,10 +89,9 @@ def test_predictions_that_were_changed_are_named(changes, said, copy):
 
 def test_predictions_and_sums_that_were_changed_together_are_found_by_evaluation(copy):
     _predictions(copy, labels=lambda x: 1 - x)
-    _metrics(copy, lambda m: m.update(sha256=verify.sums(copy)))
     with np.load(copy / "predictions" / "test.npz") as arrays:
         found = verify.scores(arrays["labels"], arrays["probabilities"], "binary")
-    _metrics(copy, lambda m: m.update(test=found))
+    _metrics(copy, lambda m: m.update(verify.sealed({**m, "test": found}, copy)))
     assert verify.verify(copy) == [], "a forgery that holds together"
     assert "test: the saved labels are not those of the data" in evaluate_run(copy)["problems"]
 
