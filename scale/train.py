@@ -29,7 +29,7 @@ log = logging.getLogger("scale")
 HELP = """\
 usage: python -m scale.train [group=option ...] [key=value ...]
 
-Trains on one MedMNIST data set, picks the epoch by val AUC, tests once, and keeps everything in a run folder.
+Trains on one MedMNIST data set, picks the epoch by val loss, tests once, and keeps everything in a run folder.
 
 To start with:
   python -m scale.train                                        synthetic 3D images, offline
@@ -71,7 +71,7 @@ def train(config: DictConfig, folder: str | Path, *, overrides: Sequence[str] = 
     from scale import runs
     from scale.runs import folder as record
     from scale.runs import resume
-    from scale.runs.interruption import Interrupted, StopAtOnce
+    from scale.runs.interruption import Interrupted, StopAtOnce, ask_for_more_time
     from scale.tasks.build import check_model
     from scale.training import hardware
     from scale.training.logs import logging_to
@@ -100,7 +100,7 @@ def train(config: DictConfig, folder: str | Path, *, overrides: Sequence[str] = 
         except Interrupted as stop:
             if rank_zero:
                 log.warning("%s; all is saved. Go on with: python -m scale.train resume=%s", stop, folder)
-                _requeue(stop.number)
+                ask_for_more_time(stop.number)
             raise
         except BaseException as error:
             failed_start = _ended(error, folder, new=rank_zero and not resuming)
@@ -195,30 +195,20 @@ def _summary(metrics: dict[str, Any], splits: Iterable[str]) -> dict[str, Any]:
 
 
 def _finish(folder: Path, metrics: dict[str, Any], *, rerun: str | None) -> None:
-    """Writes `metrics.json`, last of all: with it the run is done. Says what was found."""
+    """Writes `metrics.json`, with which the run is done, and the page made from the folder. Says what was found."""
+    from scale.reporting import run_report
     from scale.runs import METRICS, resume, verify
     from scale.training import outcome
     from scale.utils.files import write_json
 
     metrics.update(verify.sealed(metrics, folder))
     write_json(folder / METRICS, metrics)
+    if not metrics["partial"] and not metrics["fast_dev_run"]:  # a part of the splits is no result
+        log.info("report: %s", run_report.write(folder, metrics))
     log.info("%s", outcome.table(metrics))
     log.info("run folder: %s", folder)
     if rerun is not None:
         resume.compare(metrics, Path(rerun))
-
-
-def _requeue(number: int) -> None:
-    """After SLURM's warning that a job's time is up: asks for another run of it, which goes on here."""
-    from scale.utils.slurm import requeue, slurm_job
-
-    if number != signal.SIGUSR1:
-        return
-    refused = requeue()
-    if refused:
-        log.warning("SLURM did not requeue job %s: %s", slurm_job(), refused)
-    else:
-        log.info("SLURM job %s is requeued", slurm_job())
 
 
 def _load_best(trainer: "L.Trainer", task: "ClassificationTask", folder: Path) -> int:

@@ -10,6 +10,22 @@ from scale.data.store import Split
 SOME = 20  # images of each split
 
 
+def refuse_others(splits: Mapping[str, Split], expected: tuple[str, str | None], content: str) -> None:
+    """Raises ValueError if the data are not those of a checkpoint.
+
+    Args:
+        splits: by name.
+        expected: the checkpoint's `of_some` and `of_all`; the latter is None in those of earlier versions.
+        content: `of_all` of the splits.
+    """
+    some, whole = expected
+    if some != of_some(splits) or (whole is not None and whole != content):
+        raise ValueError(
+            "the images or labels are not those the run was begun with (labels, shapes or pixels differ): give its "
+            "own with data.root=... or data.path=..., or begin another run"
+        )
+
+
 def of_some(splits: Mapping[str, Split]) -> str:
     """Tells other data cheaply: a hash of the shapes, all labels, and images spread over each split."""
     digest = hashlib.sha256()

@@ -18,6 +18,7 @@ from scale.runs.reading import (
     CONFIG,
     METRICS,
     check_complete,
+    check_config,
     read_config,
     read_environment,
     read_metrics,
@@ -82,6 +83,7 @@ def load_run(
         raise ValueError(f"checkpoint={checkpoint!r}: give best or last")
     metrics, config = read_metrics(folder), read_config(folder)
     check_complete(metrics, folder)
+    check_config(config, folder)
     config.allow = list(allow)
     for node in ("data", "augment", "model", "task", "optimizer", "scheduler"):
         targets.check(plain(config.get(node)), allow, path=node, source=str(folder / CONFIG))

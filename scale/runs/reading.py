@@ -76,13 +76,17 @@ def read_config(folder: str | Path) -> DictConfig:
         raise ValueError(f"{path} is damaged: it holds no keys; {ANOTHER}")
     if any("${" in str(value) for _, value in flat(OmegaConf.to_container(config))):
         raise ValueError(f"{path} holds an interpolation (${{...}}), which the record of a run does not; {ANOTHER}")
-    needed = ("data", "model", "task", "optimizer", "scheduler", "trainer")
-    lacking = [key for key in needed if not OmegaConf.is_dict(config.get(key)) or not config[key]]
-    if lacking:
-        raise ValueError(f"{path} is damaged: {', '.join(lacking)} is missing or empty; {ANOTHER}")
     OmegaConf.set_struct(config, False)
     config.allow = []
     return config
+
+
+def check_config(config: DictConfig, folder: str | Path) -> None:
+    """Raises ValueError if a run's configuration lacks what a network is built and trained from."""
+    needed = ("data", "model", "task", "optimizer", "scheduler", "trainer")
+    lacking = [key for key in needed if not OmegaConf.is_dict(config.get(key)) or not config[key]]
+    if lacking:
+        raise ValueError(f"{Path(folder) / CONFIG} is damaged: {', '.join(lacking)} is missing or empty; {ANOTHER}")
 
 
 def read_overrides(folder: str | Path) -> list[str]:

@@ -14,6 +14,7 @@ from scale.config import options_first
 from scale.config.keys import DATA_PATHS, Kind, flat, key_of, kind, plain
 from scale.runs import checkpoints, vetting
 from scale.runs.provenance import source
+from scale.runs.reading import check_config
 
 if TYPE_CHECKING:
     from scale.data.datamodule import ImageDataModule
@@ -64,6 +65,7 @@ def expand(arguments: Sequence[str]) -> list[str]:
     others = [argument for argument in arguments if key_of(argument) not in KEYS]
     replaced = {key_of(argument) for argument in others} | set(KEYS)
     config = runs.read_config(folder)
+    check_config(config, folder)
     kept = [_whole(override, config) for override in recorded if key_of(override) not in replaced]
     own_options = get_args_parser().parse_args(others)
     if record.get("config_dir") and not own_options.config_dir:
@@ -205,7 +207,7 @@ def _differences(config: DictConfig, folder: Path) -> tuple[list[str], list[str]
     lines = [
         f"{key}: {before.get(key, ABSENT)} then, {now.get(key, ABSENT)} now"
         for key in sorted({*before, *now})
-        if before.get(key) != now.get(key) and kind(key) is not Kind.PLACE
+        if before.get(key) != now.get(key) and kind(key) is not Kind.PLACE  # what is null may as well be absent
     ]
     moved = [line for line in lines if kind(line.partition(":")[0]) is Kind.HARDWARE]
     return [line for line in lines if line not in moved], moved
