@@ -7,7 +7,7 @@ import faulthandler
 from collections import Counter
 from contextlib import contextmanager
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 
 from scale.config import ConfigError
 from scale.utils.cli import USER_ERRORS
@@ -17,15 +17,17 @@ HANGS = 120  # seconds after which a case hangs, on whatever machine
 FEW, MANY = 25, 260  # cases of each room in the default suite, and in the slow one
 
 
-def cases(count):
-    """As many cases, the same in every run."""
-    return settings(
+def run(count, draws, action):
+    """Draws that many cases, the same in every run, and acts on each; `pytest -s` shows what became of them."""
+    how = settings(
         max_examples=count,
         deadline=None,
         derandomize=True,
         database=None,
         suppress_health_check=list(HealthCheck),
     )
+    how(given(draws)(lambda case: action(*case)))()
+    print(dict(COUNTS))
 
 
 @contextmanager

@@ -2,14 +2,14 @@
 
 import copy
 import math
+from functools import partial
 
 import pytest
 import torch
-from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from promise import FEW, MANY, cases, kept
+from promise import FEW, MANY, kept, run
 
 from scale import config as configuration
 from scale.config import ConfigError
@@ -81,8 +81,8 @@ def one(usual, folder, key, value):
 
 def many(usual, folder, count):
     names = keys(usual)
-    draws = given(st.sampled_from(names), st.sampled_from(VALUES))
-    cases(count)(draws(lambda key, value: one(usual, folder, key, value)))()
+    draws = st.tuples(st.sampled_from(names), st.sampled_from(VALUES))
+    run(count, draws, partial(one, usual, folder))
 
 
 @pytest.fixture(autouse=True)

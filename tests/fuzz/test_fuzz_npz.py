@@ -2,12 +2,12 @@
 
 import io
 import zipfile
+from functools import partial
 
 import numpy as np
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
-from promise import FEW, MANY, cases, kept
+from promise import FEW, MANY, kept, run
 
 from scale.data import store
 from scale.data.quality import examine
@@ -106,11 +106,11 @@ def one_changed(folder, key, change, problem, member):
     read(folder, written(content, True), problem, content)
 
 
-DAMAGE = given(
+DAMAGE = st.tuples(
     st.floats(0, 1), st.sampled_from(["truncated", "flipped", "cut out", "inserted", "added"]), st.booleans(),
     st.integers(0, 2000),
 )  # fmt: skip
-CONTENT = given(
+CONTENT = st.tuples(
     st.sampled_from(KEYS), st.sampled_from(sorted(CHANGES)),
     st.sampled_from(["multiclass", "binary", "multilabel", "ordinal", "multi"]),
     st.sampled_from(["changed", "changed", "changed", "left out", "renamed", "added"]),
@@ -124,24 +124,24 @@ def folder(tmp_path_factory):
 
 @pytest.mark.filterwarnings("ignore")
 def test_damaged_anywhere(folder):
-    cases(FEW)(DAMAGE(lambda *case: one_damaged(folder, *case)))()
+    run(FEW, DAMAGE, partial(one_damaged, folder))
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_arrays_that_contradict(folder):
-    cases(FEW)(CONTENT(lambda *case: one_changed(folder, *case)))()
+    run(FEW, CONTENT, partial(one_changed, folder))
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_damaged_anywhere_many(folder):
-    cases(MANY)(DAMAGE(lambda *case: one_damaged(folder, *case)))()
+    run(MANY, DAMAGE, partial(one_damaged, folder))
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_arrays_that_contradict_many(folder):
-    cases(MANY)(CONTENT(lambda *case: one_changed(folder, *case)))()
+    run(MANY, CONTENT, partial(one_changed, folder))
 
 
 def test_a_member_twice(folder):

@@ -1,12 +1,12 @@
 """Prediction files in the official format: cells, rows and bytes that are not what they should be."""
 
 import re
+from functools import partial
 
 import numpy as np
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
-from promise import FEW, MANY, cases, kept
+from promise import FEW, MANY, kept, run
 
 from scale.evaluation import official
 from scale.evaluation.metrics import official_scores
@@ -101,7 +101,7 @@ KINDS = (
     *("cell", "row lost", "row twice", "rows swapped", "column lost", "percent", "logits", "header", "shifted"),
     *("truncated", "flipped", "inserted", "encoding", "nothing"),
 )
-CASES = given(
+CASES = st.tuples(
     st.sampled_from(KINDS), st.integers(1, ROWS - 1), st.integers(0, CLASSES), st.sampled_from(CELLS), st.floats(0, 1),
     st.integers(0, 1000),
 )  # fmt: skip
@@ -114,13 +114,13 @@ def folder(tmp_path_factory):
 
 @pytest.mark.filterwarnings("ignore")
 def test_prediction_files(folder):
-    cases(FEW)(CASES(lambda *case: one(folder, *case)))()
+    run(FEW, CASES, partial(one, folder))
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_prediction_files_many(folder):
-    cases(MANY)(CASES(lambda *case: one(folder, *case)))()
+    run(MANY, CASES, partial(one, folder))
 
 
 def test_a_name_that_says_more_than_the_file(folder):

@@ -2,14 +2,14 @@
 
 import json
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
-from promise import FEW, MANY, cases, kept
+from promise import FEW, MANY, kept, run
 
 import scale
 from scale import runs
@@ -116,17 +116,17 @@ def one(a_run, original, folder, name, how, place, amount, odd):
             resume.last_checkpoint(copy)
 
 
-CASES = given(
+CASES = st.tuples(
     st.sampled_from(FILES), st.sampled_from(HOW), st.floats(0, 1), st.integers(0, 10**6), st.sampled_from(ODD)
 )
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_run_folders(a_run, original, tmp_path):
-    cases(FEW)(CASES(lambda *case: one(a_run, original, tmp_path, *case)))()
+    run(FEW, CASES, partial(one, a_run, original, tmp_path))
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_run_folders_many(a_run, original, tmp_path):
-    cases(MANY)(CASES(lambda *case: one(a_run, original, tmp_path, *case)))()
+    run(MANY, CASES, partial(one, a_run, original, tmp_path))
