@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     pass
 
 TOLERANCE = 1e-6  # between figures recomputed on the same kind of device
+CLOSE = 1e-4  # between probabilities: batches of another size sum in another order
 HELP = """\
 usage: python -m scale.evaluate run=DIR | "runs=[DIR,DIR]" | "predictions='FILE'" [data.root=DIR]
                                 [accelerator=auto|cpu|gpu]
@@ -42,7 +43,12 @@ usage: python -m scale.evaluate run=DIR | "runs=[DIR,DIR]" | "predictions='FILE'
 
 
 def evaluate_run(
-    folder: str | Path, *, device: str = "cpu", data: dict[str, Any] | None = None, tta: bool = False
+    folder: str | Path,
+    *,
+    device: str = "cpu",
+    data: dict[str, Any] | None = None,
+    tta: bool = False,
+    allow: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Recomputes val and test figures from the best checkpoint.
 
@@ -52,19 +58,29 @@ def evaluate_run(
         data: changes to the run's `data` node, such as another `root`.
         tta: also with test-time augmentation. A run that was trained without it gets these figures added to its record,
             `val_tta` and `test_tta`, if its plain figures are reproduced.
+        allow: modules of yours that the run's configuration may name.
 
     Returns:
         `val` and, if the run has it, `test` (`val_tta` and `test_tta`), each with its scores; `difference`: the largest
-        absolute difference to `metrics.json`; `added`: whether figures were added to the record.
+        absolute difference to `metrics.json` or to the saved predictions; `problems`: a line for all that contradicts
+        the record; `sums`: whether it has sums of its files; `added`: whether figures were added to it.
+
+    Raises:
+        ValueError: the record has no figures to compare with, or names code that is not allowed.
     """
+    import numpy as np
+
     from scale.evaluation.metrics import scores
-    from scale.runs.folder import add_averaged, check_whole
+    from scale.runs import check_whole, verify
+    from scale.runs.folder import add_averaged
     from scale.runs.load import load_run
     from scale.runs.predict import predict
     from scale.tasks.outputs import Averaged, Outputs
     from scale.training.tta import predict as predict_mirrored
 
-    run = load_run(folder, data=data)
+    run = load_run(folder, data=data, allow=allow)
+    if not _splits(run.metrics):
+        raise ValueError(f"{folder}: its metrics.json has no figures of val or test, so there is nothing to agree with")
     if tta:
         check_whole(run.metrics, folder)
     run.datamodule.setup()
@@ -73,17 +89,39 @@ def evaluate_run(
     averaged = predict_mirrored(run.datamodule, outputs, again) if tta else {}
     found: dict[str, Any] = {}
     differences = [0.0]
+    problems = [text for text in verify.verify(folder) if text != verify.NO_SUMS]  # older runs: recomputed all the same
     predicted: dict[str, Outputs | Averaged] = {**outputs, **averaged}
     for split, output in predicted.items():
-        seen = run.predictions[split]["index"] if split in run.predictions else slice(None)  # all, or a fast_dev_run's
+        saved = run.predictions.get(split, {})
+        wrong = verify.wrong_predictions(saved, run.metrics) if saved else None
+        seen = saved["index"] if saved and not wrong else slice(None)  # all, or a fast_dev_run's
+        if not isinstance(seen, slice) and seen.max() >= len(output.labels):
+            problems.append(f"{split}: predictions of {seen.max() + 1} samples, but the split has {len(output.labels)}")
+            seen = slice(None)
+        elif saved and not wrong:
+            if not np.array_equal(saved["labels"], output.labels[seen]):
+                problems.append(f"{split}: the saved labels are not those of the data")
+            gap = np.abs(saved["probabilities"] - output.probabilities[seen]).max()
+            if not gap <= CLOSE:
+                problems.append(f"{split}: the network's probabilities differ from the saved ones by up to {gap:.1e}")
         found[split] = scores(output.labels[seen], output.probabilities[seen], run.metrics["problem"])
         recorded = run.metrics.get(split, {})
-        differences += [abs(found[split][name] - value) for name, value in recorded.items() if value is not None]
+        if split in run.metrics:
+            others = verify.different(recorded, found[split], tolerance=TOLERANCE)
+            problems += [f"{split}/{name}: {text}" for name, text in others.items()]
+        known = [(found[split].get(name), value) for name, value in recorded.items() if isinstance(value, float)]
+        differences += [abs(now - value) for now, value in known if now is not None]
     new = {split: output for split, output in averaged.items() if split not in run.metrics}
-    added = bool(new) and max(differences) <= TOLERANCE
+    added = bool(new) and not problems
     if added:
         add_averaged(run.folder, new, found)
-    return {**found, "difference": max(differences), "added": added}
+    return {
+        **found,
+        "difference": max(differences),
+        "problems": problems,
+        "sums": verify.SUMS in run.metrics,
+        "added": added,
+    }
 
 
 def score_file(path: str | Path, *, data: DictConfig) -> dict[str, Any]:
@@ -130,13 +168,7 @@ def _run(config: DictConfig) -> int:
     if config.runs is not None:
         return _average(list(config.runs), config.output)
     if config.predictions is not None:
-        found = score_file(config.predictions, data=config.data)
-        print(f"AUC {found['auc']:.3f}  ACC {found['acc']:.3f}")
-        limits = {name: f"{low:.3f}–{high:.3f}" for name, (low, high) in found["intervals"].items()}
-        print(
-            f"95 % intervals: AUC {limits['auc']}, ACC {limits['acc']} (bootstrap); AUC {limits['auc_delong']} (DeLong)"
-        )
-        return 0
+        return _score(config)
     if config.report:
         from scale.reporting.refresh import refresh
 
@@ -150,7 +182,9 @@ def _run(config: DictConfig) -> int:
     if config.corruptions is not None:
         return _corrupted(config, changes)
     tta = bool(config.evaluation.tta)
-    result = evaluate_run(config.run, device=find_device(config.accelerator), data=changes, tta=tta)
+    result = evaluate_run(
+        config.run, device=find_device(config.accelerator), data=changes, tta=tta, allow=list(config.allow)
+    )
     print(f"{'':8}{'AUC':>9}{'ACC':>7}")
     for split in ("val", "test", "val_tta", "test_tta"):
         if split in result:
@@ -159,11 +193,34 @@ def _run(config: DictConfig) -> int:
         print(named)
     if result["added"]:
         print("added to the run's record: val_tta and test_tta in metrics.json, predictions/{val,test}_tta.npz")
-    if result["difference"] <= TOLERANCE:
-        print(f"agrees with metrics.json (largest difference {result['difference']:.1e})")
+    if not result["problems"]:
+        whole = "checkpoint and predictions are the files that the run wrote"
+        print(
+            f"verified: agrees with metrics.json (largest difference {result['difference']:.1e}); "
+            f"{whole if result['sums'] else 'made by earlier code, it has no sums of its files'}"
+        )
         return 0
-    print(f"DIFFERS from metrics.json by up to {result['difference']:.1e}: other data, code, versions or device?")
+    for problem in result["problems"]:
+        print(f"  - {problem}")
+    print(
+        f"NOT VERIFIED: differs from metrics.json by up to {result['difference']:.1e}: files that were changed, "
+        "or other data, code, versions or device?"
+    )
     return 1
+
+
+def _score(config: DictConfig) -> int:
+    """Prints a prediction file's scores; the exit status is 1 where its name says others."""
+    from scale.evaluation import official
+
+    found = score_file(config.predictions, data=config.data)
+    print(f"AUC {found['auc']:.3f}  ACC {found['acc']:.3f}")
+    limits = {name: f"{low:.3f}–{high:.3f}" for name, (low, high) in found["intervals"].items()}
+    print(f"95 % intervals: AUC {limits['auc']}, ACC {limits['acc']} (bootstrap); AUC {limits['auc_delong']} (DeLong)")
+    wrong = official.disagreement(config.predictions, found)
+    if wrong:
+        print(f"DIFFERS from the file's name: {wrong}")
+    return int(wrong is not None)
 
 
 def _check(config: DictConfig, chosen: Mapping[str, Any]) -> None:

@@ -68,6 +68,7 @@ class TrainConfig:
     resume: str | None = None
     rerun: str | None = None
     allow_changed_code: bool = False
+    allow: list[str] = field(default_factory=list)  # code that a run's record may name beside our own
     sweep: Sweep = field(default_factory=Sweep)
 
 
@@ -84,6 +85,7 @@ class EvaluateConfig:
     report: bool = False
     data: dict[str, Any] = field(default_factory=dict)
     accelerator: str = "auto"
+    allow: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -153,6 +155,7 @@ class ExplainConfig:
     data: dict[str, Any] = field(default_factory=dict)
     accelerator: str = "auto"
     threads: int | None = None
+    allow: list[str] = field(default_factory=list)
 
 
 SCHEMAS = {"train": TrainConfig, "evaluate": EvaluateConfig, "explain": ExplainConfig, "tune": TuneConfig}

@@ -13,7 +13,7 @@ from scale.config import options
 from scale.data import catalog
 from scale.published import medmnist as published
 from scale.published import recipe
-from scale.runs.folder import check_whole
+from scale.runs import check_whole
 from scale.utils.files import replacing
 
 RESULTS = Path(__file__).resolve().parent / "scale.csv"
