@@ -15,9 +15,9 @@ from omegaconf import OmegaConf
 from processes import wait_for
 
 from scale import config, tune
-from scale.evaluate import evaluate_run
 from scale.published import ours as report
 from scale.runs import process as jobs
+from scale.runs.recompute import evaluate_run
 
 STAND_IN = (sys.executable, "-S", str(Path(__file__).with_name("stand_in.py")))
 SPACE = "optimizer.lr: {low: 1e-4, high: 0.1, log: true}\noptimizer.weight_decay: {low: 0.01, high: 0.5}\n"
