@@ -86,11 +86,11 @@ def test_missing_values_of_an_own_file():
 
 
 IMPOSSIBLE = {
-    "threads=-1": "give a number of at least 1",
+    "threads=-1": "give a whole number from 1 to",
     "budget.samples=0": "at least 1",
     "data.eval_batch_size=0": "at least 1",
-    "data.num_workers=-1": "at least 0",
-    "trainer.max_epochs=0": "at least 1",
+    "data.num_workers=-1": "give a whole number from 0 to",
+    "trainer.max_epochs=0": "give a whole number from 1 to",
     "trainer.accumulate_grad_batches=0": "at least 1",
     "trainer.check_val_every_n_epoch=0": "at least 1",
     "trainer.devices=0": "number of processes, at least 1",
