@@ -103,7 +103,7 @@ def take(path: Path, *, patience: float = 0.0, shared: bool = False) -> int | No
     Returns:
         The descriptor, or None where another process has the lock.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     end = time.monotonic() + patience
     while True:
         try:

@@ -111,6 +111,7 @@ def test_a_full_disk_leaves_no_part_of_a_checkpoint(at, tmp_path, monkeypatch):
     import shutil
 
     def full(*arguments, **_):
+        (tmp_path / "checkpoints").mkdir(exist_ok=True)
         place = next(Path(text) for text in arguments if str(text).endswith(at))
         place.write_bytes(b"half")
         raise OSError(28, "No space left on device")
