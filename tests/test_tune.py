@@ -162,7 +162,7 @@ def test_a_run_that_is_killed_goes_on(given, own, tmp_path, monkeypatch):
     assert ended == [-9]
     assert states(study) == ["COMPLETE"]
     assert lines(study.run_folder(0) / "computed.txt") == list("012345")
-    assert "SIGKILL ended its process; begun again (1 of 2)" in (tmp_path / "study" / "tune.log").read_text()
+    assert "SIGKILL ended its process; resumed (1 of 2)" in (tmp_path / "study" / "tune.log").read_text()
 
 
 def test_trials_that_fail_are_recorded_and_the_others_go_on(given, own, tmp_path, monkeypatch, capsys):
@@ -188,6 +188,13 @@ def test_a_killed_command_is_gone_on_with(given, own, tmp_path):
     study = run(given, own, "n_trials=3", "prune=false")
     assert states(study) == ["COMPLETE"] * 3
     assert lines(second) == list("012345")  # no epoch twice, and none left out
+    for (
+        trial
+    ) in study.trials():  # sampler and pruner are told of the same figure: the AUC of the kept epoch, not the best
+        curve = list(trial.intermediate_values.values())
+        assert trial.value == curve[-1] == curve[3] > curve[2]
+        with (study.run_folder(trial.number) / "history.csv").open() as file:
+            assert max(float(row["val/auc"]) for row in csv.DictReader(file)) > trial.value
     assert [list(t.intermediate_values) for t in study.trials()] == [list(range(6))] * 3
 
 
@@ -204,7 +211,7 @@ def test_a_command_that_is_asked_to_stop_leaves_its_trial_to_the_next(given, own
     with pytest.raises(KeyboardInterrupt):
         run(given, own, "n_trials=1")
     asking.join()
-    assert "The same command goes on" in capsys.readouterr().out
+    assert "The same command resumes" in capsys.readouterr().out
     assert len(lines(computed)) < 6
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     study = run(given, own, "n_trials=1")
@@ -340,8 +347,8 @@ def test_killed_and_shared_with_real_runs_the_record_is_the_same(small, own, tmp
     os.kill(_trial_process(parts / "trials" / "0001"), signal.SIGKILL)
     out, _ = second.communicate(timeout=1200)
     assert second.returncode == 0, out
-    assert "trial 0 goes on after epoch" in out
-    assert "trial 1: SIGKILL ended its process; begun again (1 of 2)" in out
+    assert "trial 0 resumes after epoch" in out
+    assert "trial 1: SIGKILL ended its process; resumed (1 of 2)" in out
     for number in ("0000", "0001"):
         assert "goes on from last.ckpt" in (parts / "trials" / number / "train.log").read_text()
 

@@ -24,14 +24,14 @@ Row = Mapping[str, str]
 
 
 def rows_of(folder: str | Path, *, variant: str = "") -> list[Row]:
-    """The measures of one run's `explanations/`.
+    """The metrics of one run's `explanations/`.
 
     Args:
         folder: of the run.
         variant: what the run is called, where its own configuration does not say.
 
     Raises:
-        FileNotFoundError: the run was not explained, or without measures.
+        FileNotFoundError: the run was not explained, or without metrics.
         ValueError: it has no name of its own though its recipe is not the default one.
     """
     folder = Path(folder)
@@ -63,6 +63,7 @@ def add(folders: Iterable[str | Path], path: Path, *, variant: str = "") -> None
     """
     for folder in folders:
         new = rows_of(folder, variant=variant)
+        # A method that is measured again replaces all that was known of it: metrics of two settings do not mix.
         places = {(_run(row), row["method"]) for row in new}
         kept = [row for row in read(path) if (_run(row), row["method"]) not in places]
         write_csv(path, COLUMNS, sorted(kept + new, key=_run), digits=6)

@@ -91,6 +91,7 @@ def add(folders: Iterable[str | Path], path: Path, *, variant: str = "") -> list
         if before is not None and before != found:
             replaced.append(f"{' '.join(filter(None, _key(found)))}: AUC {before['auc']} is now {found['auc']}")
         rows[_key(found)] = found
+    # The file is sorted as the tables are, so that a new row makes a small difference in a repository.
     order = _frame(list(rows.values())).index
     write_csv(path, COLUMNS, [list(rows.values())[number] for number in order])
     return replaced
@@ -122,12 +123,12 @@ def table(rows: Sequence[Row]) -> str:
             ]
             for found in theirs
         ]
-        for column in (3, 4):
+        for column in (3, 4):  # Equal to three digits is equal: all of the best are bold.
             best = max(line[column][:5] for line in lines)
             for line in lines:
                 if line[column][:5] == best:
                     line[column] = f"**{line[column]}**"
-        head = ["method", "input", "seeds", "AUC", "ACC", *(["AUC, mirrored", "ACC, mirrored"] * bool(averaged))]
+        head = ["method", "input", "seeds", "AUC", "ACC", *(["AUC, flip TTA", "ACC, flip TTA"] * bool(averaged))]
         notes = ["", "† not checked against a copy of the paper"] * any(r.checked == "recalled" for r in theirs)
         title = f"**{catalog.title(str(flag))}**"
         parts.append("\n".join([title, "", markdown([*head, "M params", "G MACs"], lines), *notes]))
@@ -138,6 +139,7 @@ def ablation_table(rows: Sequence[Row]) -> str:
     """A Markdown table of what is left without each part; `change` is the mean difference over the seeds both have."""
     frame = _frame(rows)
     order = ["", *ablations()]
+    # Variants that their users named are other recipes, and no part of the network is missing in them.
     frame = frame[frame["variant"].isin(order)].sort_values("variant", key=lambda v: v.map(order.index), kind="stable")
     lines = []
     for (flag, size, model), found in frame.groupby(["flag", "size", "model"], sort=False):

@@ -65,6 +65,7 @@ def expand(arguments: Sequence[str]) -> list[str]:
     kept = [_whole(override, config) for override in recorded if key_of(override) not in replaced]
     if record.get("config_dir") and not any(argument.startswith(("--config-dir", "-cd")) for argument in others):
         kept = ["--config-dir", record["config_dir"], *kept]
+    # Hydra takes the last of equal keys: what is given now counts more than what is recorded, and the folder most.
     place = [f"hydra.run.dir={_quoted(folder)}"] if key == "resume" else []
     return [*kept, *others, f"{key}={_quoted(folder)}", *place]
 
@@ -106,7 +107,8 @@ def check_rerun(config: DictConfig, folder: Path) -> None:
         raise FileNotFoundError(f"{folder} holds no finished run to repeat: resume={folder} goes on with one")
     lines, moved = _differences(config, folder)
     text = _other_code(folder)
-    if text:  # which may have other keys
+    # Other code may have keys that the record lacks, or no longer have some: for a repetition that is worth a warning.
+    if text:
         log.warning("%s", "; ".join([text, *(line for line in lines if ABSENT in line)]))
         lines = [line for line in lines if ABSENT not in line]
     if lines:
@@ -134,6 +136,8 @@ def last_checkpoint(folder: Path) -> Path | None:
         path = folder / runs.CHECKPOINTS / name
         if not path.exists():
             continue
+        # Reading it whole is the only proof that it is whole: a disk that was full, or a machine that lost its power,
+        # leaves files that exist.
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
             log.info("goes on from %s: epoch %d, step %d", name, state["epoch"] + 1, state["global_step"])

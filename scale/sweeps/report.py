@@ -110,6 +110,7 @@ def _row(number: int, overrides: Sequence[str], folder: Path | None) -> dict[str
     status = record["status"]
     row |= {"reason": record["reason"], "folder": str(folder), "attempts": len(record["attempts"])}
     if state(folder) != "done":
+        # The record of a job whose sweep was killed says `running` for ever; the lock tells whether somebody is at it.
         if status == "running" and not is_locked(folder / LOCK):
             return {**row, "status": "interrupted", "reason": "ended together with the sweep"}
         return {**row, "status": status}

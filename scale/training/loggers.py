@@ -1,16 +1,12 @@
 """Experiment loggers: Lightning's own, made safe to run unattended."""
 
-import itertools
 import logging
-import netrc
 import os
-import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
 
@@ -18,35 +14,23 @@ from scale.config import instantiate, plain
 from scale.runs.folder import run_id
 
 log = logging.getLogger("scale")
-REACH_SECONDS = 3.0
+LOGIN_SECONDS = 30  # that a W&B run may take to begin
 
 
 def build_loggers(config: DictConfig, folder: Path) -> list[Logger]:
-    """The configured loggers, each writing into the run folder, with the resolved configuration logged."""
+    """The configured loggers, each writing into the run folder."""
     loggers: list[Logger] = []
     for node in (config.logger or {}).values():
         settings: dict[str, Any] = dict(plain(node))
-        supplied: dict[str, Any] = {"save_dir": str(folder)}
         if settings["_target_"].endswith("WandbLogger"):
-            import wandb
-
-            settings = _unattended(settings)
-            # Not Lightning's `offline`, which sets WANDB_MODE for everything that follows in this process.
-            mode: Any = "offline" if settings.pop("offline", False) else os.environ.get("WANDB_MODE", "online")
-            # The same W&B run when this one is gone on with.
-            supplied |= {"id": run_id(folder), "resume": "allow"}
-            supplied["settings"] = wandb.Settings(silent=True, init_timeout=30, mode=mode)
-        if settings["_target_"].endswith("CSVLogger"):
-            settings["version"] = _unused(folder, settings["version"])
-        loggers.append(instantiate(settings, **supplied))
+            settings = _wandb(settings, folder)
+        loggers.append(instantiate(settings, save_dir=str(folder)))
     return loggers
 
 
 def log_configuration(loggers: list[Logger], config: DictConfig) -> None:
     """Hands each logger the resolved configuration."""
     for logger in loggers:
-        if isinstance(logger, CSVLogger):
-            continue  # config.yaml stands beside it
         logger.log_hyperparams(plain(config))
 
 
@@ -101,44 +85,33 @@ def close_loggers(loggers: list[Logger], *, failed: bool) -> None:
             wandb.finish(exit_code=int(failed))
 
 
-def _unused(folder: Path, name: str) -> str:
-    """`name`, or `name-2` and so on where an earlier part of the run has written: Lightning would delete it."""
-    names = (name if number == 1 else f"{name}-{number}" for number in itertools.count(1))
-    return next(name for name in names if not (folder / name).exists())
+def _wandb(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Arguments of a W&B logger that never asks for a key and never waits for a network that is not there."""
+    import wandb
 
-
-def _unattended(settings: dict[str, Any]) -> dict[str, Any]:
-    """Never ask for a key and never wait for a network: go offline instead, and say so."""
-    reason = None
-    mode = os.environ.get("WANDB_MODE")
-    if not settings.get("offline") and mode not in ("offline", "disabled", "dryrun"):
-        server = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
-        reason = _unreachable(server)
-    if settings.get("offline") or reason:
-        if settings.get("log_model"):
-            log.warning("W&B: logger.wandb.log_model needs a connection and is left out")
-        settings = settings | {"offline": True, "log_model": False}
+    # Not Lightning's `offline`, which sets WANDB_MODE for everything that follows in this process.
+    mode: Any = "offline" if settings.get("offline") else os.environ.get("WANDB_MODE", "online")
+    reason = _no_login() if mode in ("online", "run") else None
     if reason:
-        log.warning("W&B: %s, so this run is logged offline; `wandb sync` uploads it later", reason)
-    return settings
+        mode = "offline"
+        log.warning(
+            "W&B: %s, so this run is logged offline; to upload it: wandb sync %s/wandb/offline-*", reason, folder
+        )
+    found = {key: value for key, value in settings.items() if key != "offline"}
+    if mode != "online" and settings.get("log_model"):
+        found["log_model"] = False
+        log.warning("W&B: logger.wandb.log_model needs a connection and is left out")
+    # The same W&B run when this one is resumed.
+    found |= {"id": run_id(folder), "resume": "allow"}
+    return found | {"settings": wandb.Settings(silent=True, init_timeout=LOGIN_SECONDS, mode=mode)}
 
 
-def _unreachable(server: str) -> str | None:
-    """Why no run can be sent to the server, or None."""
-    address = urlparse(server)
-    host = address.hostname or server
-    if not os.environ.get("WANDB_API_KEY") and not _has_login(host):
-        return "no API key (WANDB_API_KEY or `wandb login`)"
+def _no_login() -> str | None:
+    """Why no run can be sent to the W&B server, or None: W&B itself looks for a key and tries it."""
+    import wandb
+
     try:
-        socket.create_connection((host, address.port or 443), timeout=REACH_SECONDS).close()
-    except OSError:
-        return f"{host} cannot be reached"
-    return None
-
-
-def _has_login(host: str) -> bool:
-    path = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
-    try:
-        return path.is_file() and netrc.netrc(path).authenticators(host) is not None
-    except netrc.NetrcParseError:
-        return False
+        known = wandb.login(prompt=False, verify=True)
+    except wandb.errors.Error as error:  # a server that cannot be reached, in about ten seconds; a key that it refuses
+        return str(error).splitlines()[0].rstrip(".")
+    return None if known else "there is no API key (WANDB_API_KEY or `wandb login`)"

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
 from scale import runs
+from scale.runs import kept
 from scale.runs import process as jobs
 from scale.tuning import space
 from scale.utils.cli import last_words
+from scale.utils.progress import duration
 
 if TYPE_CHECKING:
     from scale.tuning.study import Study, Task
@@ -43,6 +43,10 @@ class _Active:
 class Runner:
     """Keeps trials running until the study has enough.
 
+    Each trial is a process, so that one that is killed (out of memory, a cluster's limit) takes neither the others nor
+    the study with it, and so that pruning can stop it between two epochs by the same signal that stops any run. The
+    curve is read from the run's `history.csv`, which a run writes whole whatever happens to it.
+
     Args:
         study: where trials come from.
         overrides: of every trial; Hydra's `--config-dir` may be among them.
@@ -69,7 +73,7 @@ class Runner:
         self._seconds: list[float] = []
 
     def run(self) -> None:
-        """Runs trials; stops them with their last epoch saved, for another command to go on with, if interrupted.
+        """Runs trials; if interrupted, stops them with their last epoch saved, for another command to resume.
 
         Raises:
             KeyboardInterrupt: by Ctrl-C or SIGTERM.
@@ -94,7 +98,7 @@ class Runner:
             active = _Active(task, slot)
             self._active.append(active)
             if task.reported:
-                log.info("trial %d goes on after epoch %d", task.number, max(task.reported) + 1)
+                log.info("trial %d resumes after epoch %d", task.number, max(task.reported) + 1)
             self._start(active)
         return bool(self._active)
 
@@ -112,25 +116,25 @@ class Runner:
     def _look(self, active: _Active) -> None:
         """Reads a trial's curve; ends or prunes the trial if it is time."""
         ended = active.process is None or active.process.poll() is not None
-        prune = self.study.report(active.task, self._rows(active))
+        prune = self.study.report(active.task, self._curve(active))
         if ended:
             self._end(active)
         elif prune and active.process is not None:
             jobs.stop(active.process, grace=STOP_SECONDS)
             if jobs.state(active.task.folder) == "done":
-                return  # it was about to end: what it found counts
+                return  # It was about to end when it was asked to stop: what it found counts, at the next look.
             self.study.tell(active.task, pruned=True)
             self._finish(active, f"pruned after epoch {max(active.task.reported) + 1}")
 
-    def _rows(self, active: _Active) -> list[dict[str, float]]:
-        """The curve, if it has changed."""
+    def _curve(self, active: _Active) -> dict[int, float]:
+        """The objective after each epoch, if there are new ones."""
         path = active.task.folder / runs.HISTORY
         with contextlib.suppress(FileNotFoundError):
             stamp = path.stat().st_mtime_ns
             if stamp != active.stamp:
                 active.stamp = stamp
-                return runs.read_history(active.task.folder)
-        return []
+                return kept.objective(active.task.folder)
+        return {}
 
     def _end(self, active: _Active) -> None:
         """Records a run that has ended, or starts it again if its process was killed."""
@@ -148,7 +152,7 @@ class Runner:
             number = -status if status < 0 else status - 128
             name = signal.Signals(number).name if number in list(signal.Signals) else str(number)
             log.warning(
-                "trial %d: %s ended its process; begun again (%d of %d)", task.number, name, active.retries, RETRIES
+                "trial %d: %s ended its process; resumed (%d of %d)", task.number, name, active.retries, RETRIES
             )
             self._start(active)
             return
@@ -176,7 +180,7 @@ class Runner:
     def _left(self) -> str:
         """Time until the study has enough trials, by the mean of those that ended here."""
         trials = max(self.n_trials - self.study.begun(), 0) + len(self._active)
-        return tqdm.format_interval(trials * sum(self._seconds) / len(self._seconds) / self.n_jobs)
+        return duration(trials * sum(self._seconds) / len(self._seconds) / self.n_jobs)
 
 
 @contextlib.contextmanager

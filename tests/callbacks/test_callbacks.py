@@ -1,4 +1,14 @@
+import contextlib
+import fcntl
 import math
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
 
 import lightning as L
 import pytest
@@ -150,16 +160,66 @@ def test_decay_must_be_a_share():
         AveragedWeights(decay=1.5)
 
 
-def test_a_log_gets_one_line_an_epoch(tmp_path, caplog):
+SCORES = [(0.5, 1.0), (0.75, 0.5), (0.875, 2.0)]  # the second has the lowest loss
+
+
+def test_a_log_gets_one_line_an_epoch_which_says_what_is_kept(tmp_path, caplog):
     caplog.set_level("INFO", logger="scale")
-    fit(tmp_path, [(0.5, 1.0), (0.25, 2.0)], [Console(bar=False)])
+    fit(tmp_path, SCORES, [Console(bar=False), BestAndLast()])
     lines = [record.message for record in caplog.records if record.name == "scale"]
-    assert len(lines) == 2
-    assert lines[1].startswith("epoch   2/2  loss 0.5000  val loss 2.0000  val AUC 0.2500  val ACC 0.5000  0:00 left")
+    assert len(lines) == 3
+    assert lines[1] == "epoch   2/3  loss 0.5000  val loss 0.5000  val AUC 0.7500  val ACC 0.5000  00:00 left  kept"
+    assert [line.endswith("kept") for line in lines] == [True, True, False]
 
 
-def test_a_terminal_gets_a_bar(tmp_path, capsys):
-    fit(tmp_path, [(0.5, 1.0), (0.25, 2.0)], [Console(bar=True)])
-    shown = capsys.readouterr().out
-    for part in ("6/6", "loss=0.5000", "val AUC=0.2500", "epoch=2/2"):
-        assert part in shown
+def test_the_mark_follows_what_the_checkpoint_keeps(tmp_path, caplog):
+    caplog.set_level("INFO", logger="scale")
+    fit(tmp_path, SCORES, [Console(bar=False), BestAndLast(monitor="auc")])
+    assert [record.message.endswith("kept") for record in caplog.records if record.name == "scale"] == [True] * 3
+
+
+def terminal(columns):
+    """What a training shows on a terminal of that width: the lines that stay, and the bar as it was drawn last."""
+    code = (
+        "import sys, logging, tempfile, pathlib\n"
+        f"sys.path[:0] = [{str(Path(__file__).parent)!r}]\n"
+        "from test_callbacks import SCORES, BestAndLast, Console, fit\n"
+        "from scale.training.logs import logging_to\n"
+        "class Speaks(BestAndLast):\n"
+        "    def on_train_epoch_start(self, trainer, module):\n"
+        "        logging.getLogger('scale').info('a line of the log')\n"
+        "folder = pathlib.Path(tempfile.mkdtemp())\n"
+        "with logging_to(folder / 'train.log'):\n"
+        "    fit(folder, SCORES, [Console(), Speaks()])\n"
+    )
+    parent, child = pty.openpty()
+    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", code],
+        stdin=child, stdout=child, stderr=child, env=environment | {"TERM": "xterm"},
+    )  # fmt: skip
+    os.close(child)
+    shown = b""
+    with contextlib.suppress(OSError):  # the end of a pseudo-terminal
+        while part := os.read(parent, 65536):
+            shown += part
+    assert process.wait() == 0, shown.decode()
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+    return [line.rpartition("\r")[2] for line in text.replace("\r\n", "\n").splitlines()]
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_a_terminal_of_any_width_gets_a_bar_with_all_figures(columns):
+    lines = terminal(columns)
+    assert all(len(line) <= columns for line in lines)
+    kept = [line.rstrip() for line in lines if "val loss" in line and "\u2501" not in line]
+    assert [line.endswith("kept") for line in kept] == [True, True, False]  # one line an epoch stays
+    assert all(("val ACC" in line) == (columns >= 80) for line in kept)
+    for part in ("epoch 2/3", "loss 0.500", "val loss 0.500", "val AUC 0.750"):
+        assert part in kept[1]
+    assert sum("a line of the log" in line for line in lines) == 3  # whole, above the bar
+    bar = [line.rstrip() for line in lines if "\u2501" in line][-1]
+    assert bar.startswith(("" if columns < 80 else "epoch ") + "3/3 \u2501\u2501\u2501")
+    for part in ("loss 0.500", "val loss 2.000", "val AUC 0.875", "00:00"):
+        assert part in bar

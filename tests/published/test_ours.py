@@ -65,11 +65,11 @@ def test_models_variants_and_sizes_have_rows_of_their_own(tmp_path):
     assert len(report.read(path)) == 4
 
 
-def test_mirrored_figures_stand_apart(tmp_path):
+def test_figures_of_flip_tta_stand_apart(tmp_path):
     path = tmp_path / "scale.csv"
     report.add([run_folder(tmp_path, seed, 0.9, test_tta={"auc": 0.95, "acc": 0.85}) for seed in range(2)], path)
     head, row = (report.table(report.read(path)).splitlines()[n] for n in (2, 4))
-    assert "| AUC | ACC | AUC, mirrored | ACC, mirrored | M params" in head
+    assert "| AUC | ACC | AUC, flip TTA | ACC, flip TTA | M params" in head
     assert "0.900 ± 0.000 | 0.800 ± 0.000 | 0.950 ± 0.000 | 0.850 ± 0.000 |" in row
     report.add([run_folder(tmp_path, 2, 0.9)], path)  # a seed without them: no mean over other runs than the plain one
     row = report.table(report.read(path)).splitlines()[4]

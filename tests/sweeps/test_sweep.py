@@ -12,7 +12,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from processes import command, left, statuses, wait_for
 
-from scale.config.compose import compose_unchecked
+from scale.config import VERSION_BASE
+from scale.config.compose import compose_unchecked, directory
 from scale.data import catalog
 from scale.runs import machine
 from scale.runs import process as jobs
@@ -167,7 +168,7 @@ def test_the_parent_needs_no_torch_and_a_jobs_command_line(stub, tmp_path):
 @pytest.fixture
 def begin(tmp_path):
     """Takes a sweep's folder as the command does, and lets it go."""
-    with initialize_config_dir(config_dir=str(config.directory()), version_base=config.VERSION_BASE):
+    with initialize_config_dir(config_dir=str(directory()), version_base=VERSION_BASE):
 
         def take(*overrides, folder="s"):
             given = ["sweep=seeds", f"hydra.sweep.dir={tmp_path / folder}", *overrides]
