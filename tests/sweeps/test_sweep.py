@@ -12,8 +12,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from processes import command, left, statuses, wait_for
 
-from scale.config import VERSION_BASE
-from scale.config.compose import compose_unchecked, directory
+from scale import config
+from scale.config.compose import compose_unchecked
 from scale.data import catalog
 from scale.runs import machine
 from scale.runs import process as jobs
@@ -168,7 +168,7 @@ def test_the_parent_needs_no_torch_and_a_jobs_command_line(stub, tmp_path):
 @pytest.fixture
 def begin(tmp_path):
     """Takes a sweep's folder as the command does, and lets it go."""
-    with initialize_config_dir(config_dir=str(directory()), version_base=VERSION_BASE):
+    with initialize_config_dir(config_dir=str(config.directory()), version_base=config.VERSION_BASE):
 
         def take(*overrides, folder="s"):
             given = ["sweep=seeds", f"hydra.sweep.dir={tmp_path / folder}", *overrides]
@@ -274,7 +274,7 @@ def test_an_error_in_one_line(said, reason):
 def test_ready_sweeps_name_every_data_set():
     found = {}
     for name in ("medmnist2d", "medmnist3d", "all"):
-        whole = compose_unchecked([f"sweep={name}"], "train", None, hydra=True)
+        whole = compose_unchecked([f"sweep={name}"], hydra=True)
         found[name] = whole.hydra.sweeper.params.data.replace(" ", "").split(",")
     assert found["medmnist2d"] == [flag for flag in catalog.FLAGS if catalog.get(flag).spatial_dims == 2]
     assert found["medmnist3d"] == [flag for flag in catalog.FLAGS if catalog.get(flag).spatial_dims == 3]
