@@ -4,40 +4,46 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
-from matplotlib.figure import Figure
 from omegaconf import DictConfig
 
 from scale.config import instantiate, plain
 from scale.runs.folder import run_id
 
+if TYPE_CHECKING:
+    from lightning.pytorch.loggers import Logger
+    from matplotlib.figure import Figure
+
 log = logging.getLogger("scale")
-LOGIN_SECONDS = 30  # that a W&B run may take to begin
+BEGIN_SECONDS = 30  # that a W&B run may take to begin
 
 
-def build_loggers(config: DictConfig, folder: Path) -> list[Logger]:
+def build_loggers(config: DictConfig, folder: Path) -> "list[Logger]":
     """The configured loggers, each writing into the run folder."""
     loggers: list[Logger] = []
     for node in (config.logger or {}).values():
         settings: dict[str, Any] = dict(plain(node))
+        supplied: dict[str, Any] = {"save_dir": str(folder)}
         if settings["_target_"].endswith("WandbLogger"):
-            settings = _wandb(settings, folder)
-        loggers.append(instantiate(settings, save_dir=str(folder)))
+            settings, more = _wandb(settings, folder)
+            supplied |= more
+        loggers.append(instantiate(settings, **supplied))
     return loggers
 
 
-def log_configuration(loggers: list[Logger], config: DictConfig) -> None:
+def log_configuration(loggers: "list[Logger]", config: DictConfig) -> None:
     """Hands each logger the resolved configuration."""
     for logger in loggers:
         logger.log_hyperparams(plain(config))
 
 
 def log_results(
-    loggers: list[Logger], results: Mapping[str, float], figures: Mapping[str, Figure], *, step: int
+    loggers: "list[Logger]", results: Mapping[str, float], figures: "Mapping[str, Figure]", *, step: int
 ) -> None:
     """Hands each logger the final figures: official scores as the summary, pictures as images."""
+    from lightning.pytorch.loggers import WandbLogger
+
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             logger.experiment.summary.update(dict(results))
@@ -48,7 +54,7 @@ def log_results(
 
 
 def log_figures(
-    loggers: list[Logger], figures: Mapping[str, Figure], *, step: int, folder: Path | None = None, label: str = ""
+    loggers: "list[Logger]", figures: "Mapping[str, Figure]", *, step: int, folder: Path | None = None, label: str = ""
 ) -> None:
     """Hands pictures to W&B, to TensorBoard and to a folder; other loggers take none.
 
@@ -59,6 +65,8 @@ def log_figures(
         folder: where `{name}{label}.png` is written too; nowhere if None.
         label: tells the pictures of one name in the folder apart.
     """
+    from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+
     for name, figure in figures.items():
         if folder is not None:
             path = folder / f"{name}{label}.png"
@@ -75,8 +83,10 @@ def log_figures(
             logger.experiment.log({**pictures, "trainer/global_step": step})
 
 
-def close_loggers(loggers: list[Logger], *, failed: bool) -> None:
+def close_loggers(loggers: "list[Logger]", *, failed: bool) -> None:
     """Ends each logger's run, so that a second run in the same process is another one."""
+    from lightning.pytorch.loggers import WandbLogger
+
     for logger in loggers:
         logger.finalize("failed" if failed else "success")
         if isinstance(logger, WandbLogger):
@@ -85,8 +95,8 @@ def close_loggers(loggers: list[Logger], *, failed: bool) -> None:
             wandb.finish(exit_code=int(failed))
 
 
-def _wandb(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Arguments of a W&B logger that never asks for a key and never waits for a network that is not there."""
+def _wandb(settings: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings and further arguments of a W&B logger that never asks for a key and never waits for a network that is not there."""
     import wandb
 
     # Not Lightning's `offline`, which sets WANDB_MODE for everything that follows in this process.
@@ -102,8 +112,8 @@ def _wandb(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         found["log_model"] = False
         log.warning("W&B: logger.wandb.log_model needs a connection and is left out")
     # The same W&B run when this one is resumed.
-    found |= {"id": run_id(folder), "resume": "allow"}
-    return found | {"settings": wandb.Settings(silent=True, init_timeout=LOGIN_SECONDS, mode=mode)}
+    how = wandb.Settings(silent=True, init_timeout=BEGIN_SECONDS, mode=mode)
+    return found, {"id": run_id(folder), "resume": "allow", "settings": how}
 
 
 def _no_login() -> str | None:

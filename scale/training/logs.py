@@ -15,7 +15,7 @@ class _Console(logging.StreamHandler[TextIO]):
     """Writes to what standard output is now: while a bar is shown, rich stands there and keeps the line above it."""
 
     @property
-    def stream(self) -> TextIO:  # type: ignore[override]
+    def stream(self) -> TextIO:
         return sys.stdout
 
     @stream.setter

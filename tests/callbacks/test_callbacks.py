@@ -1,14 +1,7 @@
-import contextlib
-import fcntl
+import logging
 import math
-import os
-import pty
 import re
-import struct
-import subprocess
 import sys
-import termios
-from pathlib import Path
 
 import lightning as L
 import pytest
@@ -20,6 +13,7 @@ from scale.callbacks.checkpoint import BestAndLast
 from scale.callbacks.console import Console
 from scale.callbacks.history import History
 from scale.runs import read_history
+from scale.training.logs import logging_to
 
 
 class Scripted(L.LightningModule):
@@ -178,41 +172,21 @@ def test_the_mark_follows_what_the_checkpoint_keeps(tmp_path, caplog):
     assert [record.message.endswith("kept") for record in caplog.records if record.name == "scale"] == [True] * 3
 
 
-def terminal(columns):
-    """What a training shows on a terminal of that width: the lines that stay, and the bar as it was drawn last."""
-    code = (
-        "import sys, logging, tempfile, pathlib\n"
-        f"sys.path[:0] = [{str(Path(__file__).parent)!r}]\n"
-        "from test_callbacks import SCORES, BestAndLast, Console, fit\n"
-        "from scale.training.logs import logging_to\n"
-        "class Speaks(BestAndLast):\n"
-        "    def on_train_epoch_start(self, trainer, module):\n"
-        "        logging.getLogger('scale').info('a line of the log')\n"
-        "folder = pathlib.Path(tempfile.mkdtemp())\n"
-        "with logging_to(folder / 'train.log'):\n"
-        "    fit(folder, SCORES, [Console(), Speaks()])\n"
-    )
-    parent, child = pty.openpty()
-    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
-    process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", code],
-        stdin=child, stdout=child, stderr=child, env=environment | {"TERM": "xterm"},
-    )  # fmt: skip
-    os.close(child)
-    shown = b""
-    with contextlib.suppress(OSError):  # the end of a pseudo-terminal
-        while part := os.read(parent, 65536):
-            shown += part
-    assert process.wait() == 0, shown.decode()
-    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
-    return [line.rpartition("\r")[2] for line in text.replace("\r\n", "\n").splitlines()]
+class Speaks(L.Callback):
+    def on_train_epoch_start(self, trainer, module):
+        logging.getLogger("scale").info("a line of the log")
 
 
 @pytest.mark.parametrize("columns", [60, 80, 120])
-def test_a_terminal_of_any_width_gets_a_bar_with_all_figures(columns):
-    lines = terminal(columns)
-    assert all(len(line) <= columns for line in lines)
+def test_a_terminal_of_any_width_gets_a_bar_with_all_figures(columns, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    with logging_to(tmp_path / "train.log"):
+        fit(tmp_path, SCORES, [Console(), Speaks(), BestAndLast()])
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().out)
+    lines = [line.rpartition("\r")[2] for line in text.splitlines()]
+    assert (tmp_path / "train.log").read_text().count(" kept\n") == 2
+    assert max(len(line) for line in lines if "val AUC" in line) <= columns
     kept = [line.rstrip() for line in lines if "val loss" in line and "\u2501" not in line]
     assert [line.endswith("kept") for line in kept] == [True, True, False]  # one line an epoch stays
     assert all(("val ACC" in line) == (columns >= 80) for line in kept)

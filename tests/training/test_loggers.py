@@ -106,8 +106,8 @@ import logging, sys
 from pathlib import Path
 logging.basicConfig(format="%(message)s", stream=sys.stdout)
 from scale.training import loggers
-settings = loggers._wandb({"project": "scale", "log_model": True}, Path(sys.argv[1]))
-print(settings["settings"].mode, settings["log_model"])
+settings, supplied = loggers._wandb({"project": "scale", "log_model": True}, Path(sys.argv[1]))
+print(supplied["settings"].mode, settings["log_model"], "torch" in sys.modules)
 """
 
 
@@ -130,7 +130,7 @@ def test_wandb_neither_asks_nor_hangs(tmp_path, environment, expected):
     os.close(parent)
     os.close(child)
     said = process.stdout.splitlines()
-    assert said[-1] == "offline False"  # Lightning refuses to log models offline
+    assert said[-1] == "offline False False"  # Lightning refuses to log models offline
     why = [line for line in said if line.startswith("W&B:") and "log_model" not in line]
     assert len(why) == (expected is not None)
     if expected is not None:
@@ -143,8 +143,8 @@ def test_wandb_stays_online_where_it_can(monkeypatch, tmp_path):
 
     monkeypatch.delenv("WANDB_MODE", raising=False)
     monkeypatch.setattr(wandb, "login", lambda **_: True)
-    settings = loggers._wandb({"log_model": True}, tmp_path)
-    assert (settings["settings"].mode, settings["log_model"]) == ("online", True)
+    settings, supplied = loggers._wandb({"log_model": True}, tmp_path)
+    assert (supplied["settings"].mode, settings["log_model"]) == ("online", True)
 
 
 def test_wandb_is_finished_after_a_failure(small, tmp_path, monkeypatch):
