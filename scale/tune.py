@@ -120,6 +120,7 @@ def tune(plan: Plan) -> "Study":
         ValueError: the folder holds another study; the configuration cannot be written as a file; every trial fails.
         KeyboardInterrupt: it was asked to stop; the same command resumes.
     """
+    from scale.runs import machine
     from scale.training.logs import logging_to
     from scale.tuning import report as study_report
     from scale.tuning import space as spaces
@@ -148,7 +149,9 @@ def tune(plan: Plan) -> "Study":
             overrides=[*_flags(plan), *spaces.without(plan.overrides, plan.space)],
             n_trials=settings.n_trials,
             n_jobs=settings.n_jobs,
-            environment=lambda slot: _environment(plan, slot),
+            environment=lambda slot: machine.share(
+                slot, slots=settings.n_jobs, visible=machine.visible_gpus(), trainer=plan.config.trainer
+            ),
             better=lambda: write_best(plan, study),
         )
         try:
@@ -210,22 +213,6 @@ def _command(plan: Plan) -> str:
 
 def _flags(plan: Plan) -> list[str]:
     return [f"--config-dir={Path(plan.config_dir).resolve()}"] if plan.config_dir else []
-
-
-def _environment(plan: Plan, slot: int) -> dict[str, str]:
-    """A trial's share of the machine."""
-    from scale.runs.machine import cores, gpus_of, visible_gpus
-
-    slots, trainer = plan.settings.n_jobs, plan.config.trainer
-    if slots == 1:
-        return {}
-    variables = {"OMP_NUM_THREADS": str(max(1, cores() // slots))}
-    visible = visible_gpus()
-    if visible and trainer.accelerator in ("gpu", "cuda", "auto"):
-        devices = trainer.devices if isinstance(trainer.devices, int) else None
-        share = gpus_of(slot, slots=slots, visible=visible, devices=devices)
-        variables["CUDA_VISIBLE_DEVICES"] = ",".join(share)
-    return variables
 
 
 def _split(overrides: Sequence[str], problems: list[str]) -> tuple[list[str], list[str]]:

@@ -135,14 +135,23 @@ def test_trials_at_the_same_time(given, own, tmp_path, monkeypatch):
     assert max(at_once) == 2
 
 
-def test_trials_at_the_same_time_share_the_machine(given, own, monkeypatch):
+def test_trials_at_the_same_time_share_the_machine(given, own, tmp_path, monkeypatch):
+    seen = []
+
+    class Runner:
+        def __init__(self, study, *, environment, n_jobs, **_):
+            seen.append([environment(slot) for slot in range(n_jobs)])
+
+        def run(self):
+            pass
+
+    monkeypatch.setattr("scale.tuning.trials.Runner", Runner)
     monkeypatch.setattr("scale.runs.machine.cores", lambda: 8)
     monkeypatch.setattr("scale.runs.machine.visible_gpus", lambda: ["4", "5"])
-    plan = tune.plan([*given, "n_jobs=2", "trainer=gpu"], config_dir=own)
-    shares = [tune._environment(plan, slot) for slot in (0, 1)]
-    assert shares == [{"OMP_NUM_THREADS": "4", "CUDA_VISIBLE_DEVICES": name} for name in ("4", "5")]
-    assert tune._environment(tune.plan([*given, "n_jobs=2"], config_dir=own), 0) == {"OMP_NUM_THREADS": "4"}
-    assert tune._environment(tune.plan(given, config_dir=own), 0) == {}
+    for number, more in enumerate((["n_jobs=2", "trainer=gpu"], ["n_jobs=2"], [])):
+        run([*given, f"study={tmp_path / str(number)}"], own, *more)
+    gpus = [{"OMP_NUM_THREADS": "4", "CUDA_VISIBLE_DEVICES": name} for name in ("4", "5")]
+    assert seen == [gpus, [{"OMP_NUM_THREADS": "4"}] * 2, [{}]]
 
 
 def test_a_run_that_is_killed_goes_on(given, own, tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from scale.runs.machine import cores, gpus_of, parallel
+from scale.runs.machine import GPU, parallel, share
 from scale.runs.process import LOCK, is_locked, start, state, stop, take
 from scale.sweeps.callback import Sweep
 from scale.sweeps.folder import CONSOLE, GPUS, JOB, PLAN, POLL_SECONDS, STOP, now, read, result
@@ -149,20 +149,17 @@ def _share(
     slots = parallel(settings.launcher, count=count, batch=batch)
     if slots is None or slots == 1:
         return variables, None
-    variables["OMP_NUM_THREADS"] = str(max(1, cores() // slots))
-    visible = plan["gpus"]
-    if not visible or config.trainer.accelerator not in ("gpu", "cuda", "auto"):
-        return variables, None
+    visible, trainer = plan["gpus"], config.trainer
+    if not visible or trainer.accelerator not in GPU:
+        return variables | share(0, slots=slots, visible=[], trainer=trainer), None
     # Launchers do not say which of their workers runs a job, so each job takes the first share of GPUs that nobody
     # holds. The run inherits the lock: the share is free when the run has ended, not when its sweep has.
     (root / GPUS).mkdir(exist_ok=True)
-    devices = config.trainer.devices if isinstance(config.trainer.devices, int) else None
     while True:
         for slot in range(slots):
             lock = take(root / GPUS / str(slot))
             if lock is not None:
-                chosen = gpus_of(slot, slots=slots, visible=visible, devices=devices)
-                return {**variables, "CUDA_VISIBLE_DEVICES": ",".join(chosen)}, lock
+                return variables | share(slot, slots=slots, visible=visible, trainer=trainer), lock
         time.sleep(POLL_SECONDS)
 
 

@@ -96,7 +96,7 @@ def close_loggers(loggers: "list[Logger]", *, failed: bool) -> None:
 
 
 def _wandb(settings: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Settings and further arguments of a W&B logger that never asks for a key and never waits for a network that is not there."""
+    """Settings and further arguments of a W&B logger that never asks for a key, and waits for no network in vain."""
     import wandb
 
     # Not Lightning's `offline`, which sets WANDB_MODE for everything that follows in this process.
