@@ -52,7 +52,7 @@ def _draw(study: "Study") -> None:
             axes.set(title=f"{len(study.trials())} trials")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.legend(["a trial", "best so far"])
-        if len(values) > 1:
+        if len(values) > 1:  # Equal values have no variance that anything could explain.
             drawn["importances"] = axes = draw.plot_param_importances(study.record)
             axes.set_title(f"What the {OBJECTIVE} depends on (PED-ANOVA)", loc="left")
             axes.set(xlabel="share of the importance", ylabel="")

@@ -146,6 +146,7 @@ class Study:
             for seen in self.trials():
                 if seen.state != TrialState.RUNNING or not _acquired(lock := self._lock(seen.number)):
                     continue
+                # The list was read before the lock was taken: the trial may have ended in between.
                 found = self.trials()[seen.number]
                 if found.state != TrialState.RUNNING:  # its process has ended it since
                     lock.release()
@@ -157,6 +158,7 @@ class Study:
                 if "fixed_params" in found.system_attrs:
                     self.record.enqueue_trial(found.system_attrs["fixed_params"])
                 lock.release()
+            # Counted under the study's lock, so that processes together begin as many as were asked for, and no more.
             count = self.begun()
             if count >= n_trials:
                 return None

@@ -103,7 +103,8 @@ class Runner:
         return bool(self._active)
 
     def _start(self, active: _Active) -> None:
-        if jobs.state(active.task.folder) == "done":  # while nobody was looking
+        # Its command may have been killed between the end of the run and the moment in which it would have told Optuna.
+        if jobs.state(active.task.folder) == "done":
             return
         values = [space.assignment(key, value) for key, value in active.task.values.items()]
         active.process = jobs.start(
@@ -147,6 +148,8 @@ class Runner:
                 self._finish(active, f"val AUC {value:.4f}")
                 return
             error = "val AUC is not defined: the val split lacks a class"
+        # A signal is the machine's fault (memory, a cluster's limit), not the trial's: its values get another chance,
+        # from its checkpoint. A run that ends by itself would end the same way again.
         elif (status < 0 or status > 128) and active.retries < RETRIES:
             active.retries += 1
             number = -status if status < 0 else status - 128
@@ -172,6 +175,7 @@ class Runner:
         log.info("trial %3d  %s  %s  %s left  %s", active.task.number, text, so_far, self._left(), values)
         if best is not None and best.number == active.task.number:
             self.better()
+        # A mistake that all trials share shows in the first few: the rest of the budget would buy the same error.
         if best is None and len(self.failed) >= HOPELESS:
             raise ValueError(
                 f"the first {len(self.failed)} trials failed, the last with: {self.failed[active.task.number]}"
