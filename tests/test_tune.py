@@ -229,10 +229,11 @@ def test_a_command_that_is_asked_to_stop_leaves_its_trial_to_the_next(given, own
 
 
 def test_processes_share_a_study(given, own, tmp_path, capsys, monkeypatch):
-    other = begin(given, own, "n_trials=6", "prune=false", STAND_IN_SECONDS="0.15")
-    wait_for(lambda: lines(tmp_path / "study" / "trials" / "0000" / "computed.txt"))
     monkeypatch.setenv("STAND_IN_SECONDS", "0.15")
-    study = run(given, own, "n_trials=6", "prune=false")
+    plan = tune.plan([*given, "n_trials=6", "prune=false"], config_dir=own)  # not while the other one works
+    other = begin(given, own, "n_trials=6", "prune=false")
+    wait_for(lambda: lines(tmp_path / "study" / "trials" / "0000" / "computed.txt"))
+    study = tune.tune(plan)
     said = [other.communicate(timeout=500)[0], capsys.readouterr().out]
     assert other.returncode == 0
     assert states(study) == ["COMPLETE"] * 6  # not one too many
