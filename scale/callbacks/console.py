@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 log = logging.getLogger("scale")
-NAMES = {"train/loss": "loss", "val/loss": "val loss", "val/auc": "val AUC", "val/acc": "val ACC"}
 KEPT = "kept"  # the best epoch so far, whose weights the run would end with
 NARROW = 80  # columns below which val ACC is left out
 
@@ -36,7 +35,7 @@ class Console(L.Callback):
         """Forgets the epoch before."""
         self._validated = False
         if self._bar is not None:
-            self._bar.update(self._task, description=self._epoch(trainer, short=self._narrow))
+            self._bar.update(self._task, description=self._title(trainer))
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Notes that the epoch has figures of val."""
@@ -49,7 +48,7 @@ class Console(L.Callback):
             self._bar = live("{task.fields[figures]}")
             total = int(trainer.estimated_stepping_batches)
             self._narrow = self._bar.console.width < NARROW
-            epoch = self._epoch(trainer, short=self._narrow)
+            epoch = self._title(trainer)
             self._task = self._bar.add_task(epoch, total=total, completed=trainer.global_step, figures="")
             self._bar.start()
 
@@ -63,14 +62,16 @@ class Console(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Says how the epoch ended, whether it is the best so far, and how long the rest will take."""
         done, values = trainer.current_epoch + 1, trainer.callback_metrics
-        known = {name: text for name, text in NAMES.items() if self._validated or not name.startswith("val/")}
+        own = "train/main_loss" if "train/main_loss" in values else "train/loss"  # beside val's: no auxiliary terms
+        names = {own: "loss", "val/loss": "val loss", "val/auc": "val AUC", "val/acc": "val ACC"}
+        known = {name: text for name, text in names.items() if self._validated or not name.startswith("val/")}
         shown = {text: float(values[name]) for name, text in known.items() if name in values}
         # The checkpoint's callback comes last, so that what it holds is the best of the epochs before this one.
         keepers = [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, BestAndLast)]
         marks = [KEPT] * (self._validated and any(keeper.improves(values) for keeper in keepers))
         left = (time.perf_counter() - self._started) / (done - self._first) * (self._epochs - done)
         figures = [f"{name} {value:.4f}" for name, value in shown.items()]
-        line = "  ".join([f"epoch {done:>3}/{self._epochs}", *figures, f"{duration(left)} left", *marks])
+        line = "  ".join([f"epoch {done - 1:>3} ({done}/{self._epochs})", *figures, f"{duration(left)} left", *marks])
         log.info(line, extra=FILE_ONLY if self._bar is not None else None)
         if self._bar is not None:
             figures = [f"{name} {value:.3f}" for name, value in shown.items() if name != "val ACC" or not self._narrow]
@@ -87,8 +88,14 @@ class Console(L.Callback):
         """Closes the bar."""
         self._close()
 
-    def _epoch(self, trainer: L.Trainer, *, short: bool = False) -> str:
-        return f"{'' if short else 'epoch '}{trainer.current_epoch + 1:>{len(str(self._epochs))}}/{self._epochs}"
+    def _epoch(self, trainer: L.Trainer) -> str:
+        """Its number in history.csv, and how many there are with it."""
+        width, number = len(str(self._epochs)), trainer.current_epoch
+        text = f"{number:>{width}} ({number + 1:>{width}}/{self._epochs})"
+        return text if self._narrow else f"epoch {text}"
+
+    def _title(self, trainer: L.Trainer) -> str:
+        return f"{trainer.current_epoch + 1}/{self._epochs}" if self._narrow else self._epoch(trainer)
 
     def _close(self) -> None:
         if self._bar is not None:

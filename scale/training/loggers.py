@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from scale.config import instantiate, plain
 from scale.runs.folder import run_id
+from scale.training.privacy import PRIVATE, without_places
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
@@ -28,14 +29,17 @@ def build_loggers(config: DictConfig, folder: Path) -> "list[Logger]":
         if settings["_target_"].endswith("WandbLogger"):
             settings, more = _wandb(settings, folder)
             supplied |= more
-        loggers.append(instantiate(settings, **supplied))
+        loggers.append(instantiate(settings, allow=config.get("allow"), **supplied))
     return loggers
 
 
 def log_configuration(loggers: "list[Logger]", config: DictConfig) -> None:
     """Hands each logger the resolved configuration."""
+    from lightning.pytorch.loggers import WandbLogger
+
     for logger in loggers:
-        logger.log_hyperparams(plain(config))
+        private = isinstance(logger, WandbLogger) and any(node.get("private") for node in config.logger.values())
+        logger.log_hyperparams(without_places(plain(config)) if private else plain(config))
 
 
 def log_results(
@@ -107,12 +111,13 @@ def _wandb(settings: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], d
         log.warning(
             "W&B: %s, so this run is logged offline; to upload it: wandb sync %s/wandb/offline-*", reason, folder
         )
-    found = {key: value for key, value in settings.items() if key != "offline"}
+    found = {key: value for key, value in settings.items() if key not in ("offline", "private")}
     if mode != "online" and settings.get("log_model"):
         found["log_model"] = False
         log.warning("W&B: logger.wandb.log_model needs a connection and is left out")
     # The same W&B run when this one is resumed.
-    how = wandb.Settings(silent=True, init_timeout=BEGIN_SECONDS, mode=mode)
+    hidden = PRIVATE if settings.get("private") else {}
+    how = wandb.Settings(silent=True, init_timeout=BEGIN_SECONDS, mode=mode, **hidden)
     return found, {"id": run_id(folder), "resume": "allow", "settings": how}
 
 
