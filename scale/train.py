@@ -3,6 +3,7 @@
 import functools
 import itertools
 import logging
+import os
 import signal
 import sys
 import time
@@ -28,7 +29,7 @@ log = logging.getLogger("scale")
 HELP = """\
 usage: python -m scale.train [group=option ...] [key=value ...]
 
-Trains on one MedMNIST data set, picks the epoch by val AUC, tests once, and keeps everything in a run folder.
+Trains on one data set, keeps the epoch of the lowest val loss, tests once, and keeps the record in a run folder.
 
 To start with:
   python -m scale.train                                        synthetic 3D images, offline
@@ -267,6 +268,9 @@ def _job(config: DictConfig) -> str | None:
     logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of its font cache
     try:
         with one_line_errors():
+            if os.environ.get("LOCAL_RANK", "0") == "0":  # before anything heavy is imported
+                network, data = (settings.runtime.choices[group] for group in ("model", "data"))
+                print(f"scale: {network} on {data}, seed {config.seed}: loading PyTorch and the data", flush=True)
             metrics = train(config, Path(settings.runtime.output_dir), overrides=settings.overrides.task)
     except Interrupted as stop:
         sys.exit(128 + stop.number)

@@ -79,7 +79,7 @@ def write(
                 flag=metrics["flag"],
                 size=metrics["size"],
                 split=split,
-                run=f"scale-seed{metrics['seed']}",
+                run=official.run_name(metrics["model"]["name"], metrics["seed"]),
             )
     drawn = {}
     if (folder / runs.HISTORY).exists():
