@@ -39,11 +39,8 @@ class Run:
 
     def __repr__(self) -> str:
         """Five lines: what it is, the network, val, test, where."""
-        m = self.metrics
-        name, cost = (
-            m["model"]["name"],
-            f"{m['model']['parameters']:,} parameters, {m['model']['macs'] / 1e9:.3f} G MACs",
-        )
+        m, model = self.metrics, self.metrics["model"]
+        cost = f"{model['parameters']:,} parameters, {model['macs'] / 1e9:.3f} G MACs"
         lines = [
             f"Run of {model['name']} on {m['flag']} ({m['size']} pixels, {m['problem']}), seed {m['seed']}",
             f"  model   {type(self.model.net).__name__}, {cost}, best epoch {m['best_epoch']} of {m['epochs']}",
