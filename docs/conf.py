@@ -1,4 +1,4 @@
-"""How the guide is built: `sphinx-build -W --keep-going docs docs/_build` (extra `docs`). Nothing is loaded from a network."""
+"""How the guide is built, offline: `sphinx-build -W --keep-going docs docs/_build` (extra `docs`)."""
 
 import re
 import shutil
@@ -10,10 +10,12 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(HERE)]
+import blocks  # noqa: E402
+
 from scale.__main__ import COMMANDS  # noqa: E402
 
-project, author, copyright = "SCALE", "SCALE's authors", "SCALE's authors, MIT licence"  # noqa: A001
+project, author, copyright = "SCALE", "SCALE's authors", "SCALE's authors, MIT licence"
 try:
     release = metadata.version("scale-medvision")
 except metadata.PackageNotFoundError:  # a checkout that is not installed
@@ -64,6 +66,13 @@ def write_help(folder: Path) -> None:
     (folder / "commands.md").write_text(table + "\n", encoding="utf-8")
 
 
+def write_examples(folder: Path) -> None:
+    """The README's example files, which the page on extending includes."""
+    for name, text in blocks.files((ROOT / "README.md").read_text(encoding="utf-8")).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+
+
 def copy_notebooks(folder: Path) -> None:
     """The notebooks, with the outputs that they are committed with."""
     shutil.rmtree(folder, ignore_errors=True)
@@ -72,7 +81,7 @@ def copy_notebooks(folder: Path) -> None:
         shutil.copy(path, folder / path.name)
 
 
-def plain_text(app: Any, what: str, name: str, obj: object, options: Any, lines: list[str]) -> None:
+def plain_text(app: Any, what: str, name: str, obj: object, options: Any, lines: list[str]) -> None:  # noqa: PLR0917 Sphinx calls it so
     """Docstrings are plain text with `code`: what reStructuredText would read as markup outside of it is escaped."""
     markup = re.compile(r"(?<=\S)([*|])|(?<=\w)_(?!\w)|[*|](?=\S)")
     parts = re.split(r"(``[^`]+``|`[^`]+`)", "\n".join(lines))  # every second part is code
@@ -84,5 +93,6 @@ def plain_text(app: Any, what: str, name: str, obj: object, options: Any, lines:
 def setup(app: Any) -> None:
     """Called by Sphinx."""
     write_help(HERE / "_generated" / "help")
+    write_examples(HERE / "_generated" / "readme")
     copy_notebooks(HERE / "_generated" / "notebooks")
     app.connect("autodoc-process-docstring", plain_text, priority=400)  # before napoleon
