@@ -1,6 +1,6 @@
 """The README's commands and examples, run as they stand.
 
-What is substituted, so that a newcomer's minutes are a test's seconds, stands in `SUBSTITUTES` and `SMALL` and nowhere else.
+What is substituted, so that a newcomer's minutes are a test's seconds, stands in `SUBSTITUTES` and `SMALL` alone.
 """
 
 import importlib.util
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from scale.__main__ import COMMANDS
-from scale.config import check_command_line, options_first
+from scale.config import check_command_line, options, options_first
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -34,6 +34,8 @@ SMALL = {  # added to a command; RUN and SWEEP are what the commands before have
     "train": "data.samples={train:48,val:24,test:32} model=scale_tiny trainer.max_epochs=1 trainer.min_epochs=1",
     "explain": "attribution=fast attribution.methods=[saliency,edges] samples.wrong=0 samples.uncertain=0 groups=false",
 }
+# what needs a plug-in, a run or minutes
+ELSEWHERE = ("hydra/", "hydra.launcher", "resume=", "rerun=", "experiment=first", "sweep=")
 INSTALL = "pip install"  # tested by the wheel's tests and by CI's first line
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 
@@ -103,10 +105,9 @@ def test_command_lines_have_no_unknown_group_key_or_option(page, tmp_path, monke
         assert command in COMMANDS, line
         if not (ROOT / "conf" / f"{command}.yaml").exists() or "--cfg" in line or "experiment=best" in line:
             continue  # no configuration of its own; or a file that an earlier command makes
-        plain = [
-            text.replace("...", "x") for text in arguments if not text.startswith(("hydra/launcher", "hydra.launcher"))
-        ]
-        plain = [text for text in plain if not text.startswith(("resume=", "rerun=", "experiment=first"))]
+        sweeps = [text.removeprefix("sweep=") for text in arguments if text.startswith("sweep=")]
+        assert set(sweeps) <= set(options("sweep")), line
+        plain = [text.replace("...", "x") for text in arguments if not text.startswith(ELSEWHERE)]
         check_command_line(options_first(plain), name=command)
 
 
