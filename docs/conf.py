@@ -1,4 +1,4 @@
-"""How the guide is built, offline: `sphinx-build -W --keep-going docs docs/_build` (extra `docs`)."""
+"""How the guide is built, offline: `sphinx-build -W --keep-going docs docs/_build/html` (extra `docs`)."""
 
 import re
 import shutil
@@ -75,7 +75,6 @@ def write_examples(folder: Path) -> None:
 
 def copy_notebooks(folder: Path) -> None:
     """The notebooks, with the outputs that they are committed with."""
-    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         shutil.copy(path, folder / path.name)
@@ -92,6 +91,7 @@ def plain_text(app: Any, what: str, name: str, obj: object, options: Any, lines:
 
 def setup(app: Any) -> None:
     """Called by Sphinx."""
+    shutil.rmtree(HERE / "_generated", ignore_errors=True)
     write_help(HERE / "_generated" / "help")
     write_examples(HERE / "_generated" / "readme")
     copy_notebooks(HERE / "_generated" / "notebooks")

@@ -1,0 +1,59 @@
+"""Builds the notebooks from `scripts/*.py`: `python notebooks/build.py [NAME ...]` runs them and writes them with outputs.
+
+A script has cells that begin with `# %%` (code) or `# %% [markdown]` (text, commented out).
+"""
+
+import re
+import sys
+from pathlib import Path
+
+import nbformat
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+HERE = Path(__file__).resolve().parent
+SCRIPTS = HERE / "scripts"
+KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+
+
+def cells(script: Path) -> list[tuple[str, str]]:
+    """The cells of a script: kind, `markdown` or `code`, and source."""
+    found = []
+    for part in re.split(r"^# %%", script.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
+        head, _, body = part.partition("\n")
+        if "[markdown]" in head:
+            text = "\n".join(re.sub(r"^# ?", "", line) for line in body.strip().splitlines())
+            found.append(("markdown", text))
+        else:
+            found.append(("code", body.strip()))
+    return found
+
+
+def build(script: Path) -> Path:
+    """Runs a script's cells in a fresh kernel and writes the notebook with their outputs."""
+    from nbclient import NotebookClient
+
+    made = [(new_markdown_cell if kind == "markdown" else new_code_cell)(text) for kind, text in cells(script)]
+    for number, cell in enumerate(made):
+        cell["id"] = f"c{number}"  # the same in every build
+    notebook = new_notebook(cells=made, metadata={"kernelspec": KERNEL, "language_info": {"name": "python"}})
+    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(HERE)}}).execute()
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        for output in cell.get("outputs", []):
+            if output.output_type == "stream":
+                output.text = re.sub(r"\S*/(tmp\w+|scale_\w+)/", "", output.text)  # the folder is another each time
+    path = HERE / f"{script.stem}.ipynb"
+    nbformat.write(notebook, path)
+    return path
+
+
+def main() -> None:
+    """Builds the notebooks that are named, or all."""
+    names = sys.argv[1:]
+    for script in sorted(SCRIPTS.glob("*.py")):
+        if not names or script.stem in names:
+            print(build(script).name, flush=True)
+
+
+if __name__ == "__main__":
+    main()
