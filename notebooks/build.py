@@ -1,4 +1,4 @@
-"""Builds the notebooks from `scripts/*.py`: `python notebooks/build.py [NAME ...]` runs them and writes them with outputs.
+"""Runs `scripts/*.py` and writes them as notebooks with outputs: `python notebooks/build.py [NAME ...]`.
 
 A script has cells that begin with `# %%` (code) or `# %% [markdown]` (text, commented out).
 """
@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 HERE = Path(__file__).resolve().parent
@@ -28,6 +29,19 @@ def cells(script: Path) -> list[tuple[str, str]]:
     return found
 
 
+def tidy(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """Joins the parts of a stream, and takes the temporary folder, which is another each time, out of its paths."""
+    joined: list[NotebookNode] = []
+    for output in outputs:
+        if output.output_type == "stream":
+            output.text = re.sub(r"\S*/scale_\w+/", "", output.text)
+            if joined and joined[-1].output_type == "stream" and joined[-1].name == output.name:
+                joined[-1].text += output.text
+                continue
+        joined.append(output)
+    return joined
+
+
 def build(script: Path) -> Path:
     """Runs a script's cells in a fresh kernel and writes the notebook with their outputs."""
     from nbclient import NotebookClient
@@ -39,9 +53,8 @@ def build(script: Path) -> Path:
     NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(HERE)}}).execute()
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
-        for output in cell.get("outputs", []):
-            if output.output_type == "stream":
-                output.text = re.sub(r"\S*/(tmp\w+|scale_\w+)/", "", output.text)  # the folder is another each time
+        if cell.cell_type == "code":
+            cell.outputs = tidy(cell.outputs)
     path = HERE / f"{script.stem}.ipynb"
     nbformat.write(notebook, path)
     return path

@@ -36,7 +36,9 @@ for flag in ("octmnist", "dermamnist", "chestmnist"):
 # %%
 for flag in ("bloodmnist", "breastmnist", "pneumoniamnist"):
     symmetry = catalog.get(flag).symmetry
-    print(f"{flag}: flips along axes {symmetry.flips}, rotation up to {symmetry.rotation:.0f} degrees: {symmetry.reason}")
+    print(
+        f"{flag}: flips along axes {symmetry.flips}, rotation up to {symmetry.rotation:.0f} degrees: {symmetry.reason}"
+    )
 
 # %% [markdown]
 # **Phantoms** are made from a seed; the mask of the lesions is kept as ground truth for explanations. Above negatives, below

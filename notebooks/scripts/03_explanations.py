@@ -67,7 +67,9 @@ fresh = build_task(run.config, run.model.problem, image_shape=run.metrics["image
 for method in ("integrated_gradients", "edges"):
     before = explain(method)
     after = attribute(fresh.net, x, problem=run.model.problem, method=method, target=1)[0, 0].numpy()
-    print(f"{method}: rank correlation {spearmanr(before.ravel(), after.ravel()).statistic:.2f} after re-initialisation")
+    print(
+        f"{method}: rank correlation {spearmanr(before.ravel(), after.ravel()).statistic:.2f} after re-initialisation"
+    )
 
 # %% [markdown]
 # **Volumes** are explained by the same call; a map has the volume's own shape. (Two epochs teach this network nothing: what it shows

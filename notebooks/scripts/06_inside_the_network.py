@@ -91,7 +91,9 @@ figure, axes = plt.subplots(1, 4, figsize=(7.2, 1.9), dpi=80, layout="constraine
 axes[0].imshow(image, cmap="gray")
 axes[0].contour(mask, levels=[0.5], colors="#d55e00", linewidths=1)
 axes[0].set_title("image, lesion", fontsize=8)
-for axis, name, weights in zip(axes[1:], ("fine", "middle", "coarse"), seen.scale_attention["planar"][row, 0], strict=True):
+for axis, name, weights in zip(
+    axes[1:], ("fine", "middle", "coarse"), seen.scale_attention["planar"][row, 0], strict=True
+):
     shown = axis.imshow(weights, vmin=0, vmax=1, cmap="viridis")
     axis.set_title(name, fontsize=8)
 figure.colorbar(shown, ax=axes[1:], label="weight")
