@@ -10,6 +10,7 @@ import hydra
 from omegaconf import DictConfig
 
 from scale import config as configuration
+from scale.config import checks
 from scale.config.help import show_help
 from scale.utils.cli import one_line_errors
 
@@ -25,6 +26,9 @@ usage: python -m scale.evaluate run=DIR | "runs=[DIR,DIR]" | "predictions='FILE'
                                                                     and compares them with metrics.json
   python -m scale.evaluate run=DIR evaluation.tta=true              also averaged over the mirrorings that keep the
                                                                     label; added to the run's record, apart
+  python -m scale.evaluate run=DIR report=true [evaluation.calibrate=temperature]
+                                                                    intervals, figures and report.html anew from the
+                                                                    saved predictions, with no network
   python -m scale.evaluate "runs=[DIR,DIR,DIR]" [output=DIR]        averages the saved probabilities of runs on the same
                                                                     data and writes them to a folder of their own
   python -m scale.evaluate "predictions='breastmnist_test_[AUC]0.913_[ACC]0.846@1.csv'"
@@ -78,8 +82,11 @@ def evaluate_run(
     return {**found, "difference": max(differences), "added": added}
 
 
-def score_file(path: str | Path, *, data: DictConfig) -> dict[str, float]:
-    """Official `auc` and `acc` of a file in the official format; data set, size and split come from its name."""
+def score_file(path: str | Path, *, data: DictConfig) -> dict[str, Any]:
+    """Official `auc` and `acc` of a file in the official format; data set, size and split come from its name.
+
+    `intervals` has those of both, and DeLong's of the AUC.
+    """
     from scale.data import store
     from scale.evaluation import official
 
@@ -90,7 +97,8 @@ def score_file(path: str | Path, *, data: DictConfig) -> dict[str, float]:
         splits=(name.split,),
         **{key: value for key, value in configuration.plain(data).items() if key != "path"},
     )
-    return official.score(path, splits[name.split].labels)
+    labels = splits[name.split].labels
+    return {**official.score(path, labels), "intervals": official.intervals(path, labels)}
 
 
 def _job(config: DictConfig) -> None:
@@ -105,6 +113,8 @@ def _run(config: DictConfig) -> int:
         raise ValueError(
             'give one of run=<folder of a finished run>, "runs=[<folder>,<folder>]", "predictions=\'<official csv>\'"'
         )
+    chosen = {key: config.evaluation[key] for key in ("calibrate", "threshold", "coverage")}
+    _check(config, chosen)
     if config.output is not None and config.runs is None:
         raise ValueError("output=<folder> is for runs=[...] only: nothing else is written")
     if config.run is None:
@@ -116,6 +126,15 @@ def _run(config: DictConfig) -> int:
     if config.predictions is not None:
         found = score_file(config.predictions, data=config.data)
         print(f"AUC {found['auc']:.3f}  ACC {found['acc']:.3f}")
+        limits = {name: f"{low:.3f}–{high:.3f}" for name, (low, high) in found["intervals"].items()}
+        print(
+            f"95 % intervals: AUC {limits['auc']}, ACC {limits['acc']} (bootstrap); AUC {limits['auc_delong']} (DeLong)"
+        )
+        return 0
+    if config.report:
+        from scale.reporting.refresh import refresh
+
+        print(f"written: {refresh(config.run, **chosen)}")
         return 0
     from scale.runs.predict import find_device
 
@@ -133,6 +152,18 @@ def _run(config: DictConfig) -> int:
         return 0
     print(f"DIFFERS from metrics.json by up to {result['difference']:.1e}: other data, code, versions or device?")
     return 1
+
+
+def _check(config: DictConfig, chosen: Mapping[str, Any]) -> None:
+    """Raises ValueError where a choice is none, or is for report=true."""
+    wrong = list(checks.of_evaluation(config.evaluation))
+    if wrong:
+        raise ValueError("; ".join(wrong))
+    if config.report and (config.run is None or config.evaluation.tta):
+        raise ValueError("report=true is for run=<folder> alone, and reads saved predictions: leave evaluation.tta out")
+    given = [f"evaluation.{key}={value}" for key, value in chosen.items() if value is not None]
+    if given and not config.report:
+        raise ValueError(f"{given[0]} is for report=true, which writes the run's report anew: add that")
 
 
 def _splits(scores: Mapping[str, Any]) -> list[str]:

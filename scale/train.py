@@ -180,12 +180,15 @@ def _summary(metrics: dict[str, Any], splits: Iterable[str]) -> dict[str, Any]:
 
 
 def _finish(folder: Path, metrics: dict[str, Any], *, rerun: str | None) -> None:
-    """Writes `metrics.json`, last of all: with it the run is done. Says what was found."""
+    """Writes `metrics.json`, with which the run is done, and the page made from the folder. Says what was found."""
+    from scale.reporting import run_report
     from scale.runs import METRICS, resume
     from scale.training import outcome
     from scale.utils.files import write_json
 
     write_json(folder / METRICS, metrics)
+    if not metrics["partial"] and not metrics["fast_dev_run"]:  # a part of the splits is no result
+        log.info("report: %s", run_report.write(folder, metrics))
     log.info("%s", outcome.table(metrics))
     log.info("run folder: %s", folder)
     if rerun is not None:

@@ -7,6 +7,8 @@ from scale.data import catalog
 from scale.utils.choices import nearest
 
 PRECISIONS = ("highest", "high", "medium")  # of torch.set_float32_matmul_precision
+CALIBRATE = ("none", "temperature")  # evaluation.assessment's
+RULES = ("youden", "f1")  # evaluation.calibration's, which import scipy
 MIXED = ("16-mixed", "bf16-mixed", "16", "bf16")  # trainer.precision: Lightning's names of mixed precision
 LARGEST_SEED = 2**32 - 1  # NumPy's
 LEAST = {  # numbers of a configuration of `scale.train`; null is allowed where it says something
@@ -34,6 +36,7 @@ def of_train(node: Mapping[str, Any]) -> Iterator[str]:
     if node["seed"] > LARGEST_SEED:
         yield f"seed={node['seed']}: give a number of at most {LARGEST_SEED}"
     yield from wrong_choice("matmul_precision", node["matmul_precision"], PRECISIONS)
+    yield from of_evaluation(node["evaluation"])
     trainer = node["trainer"]
     devices, accelerator = trainer.get("devices", 1), trainer.get("accelerator")
     if accelerator == "cpu" and not (_is_number(devices) and devices >= 1):
@@ -55,6 +58,16 @@ def of_train(node: Mapping[str, Any]) -> Iterator[str]:
             catalog.get(data["flag"]).check_size(data.get("size", 28))
         except ValueError as error:
             yield f"data: {error}"
+
+
+def of_evaluation(node: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with the values of an `evaluation` node; null stands for those of a run's training."""
+    for key, allowed in (("calibrate", CALIBRATE), ("threshold", RULES)):
+        if node[key] is not None:
+            yield from wrong_choice(f"evaluation.{key}", node[key], allowed)
+    coverage = node["coverage"]
+    if coverage is not None and not 0 < coverage < 1:
+        yield f"evaluation.coverage={coverage}: give a share between 0 and 1, such as 0.9"
 
 
 def is_mixed(precision: object) -> bool:

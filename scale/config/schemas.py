@@ -20,6 +20,19 @@ class Evaluation:
     """What is done beside the plain evaluation of a split."""
 
     tta: bool = False
+    calibrate: str = "none"  # or temperature, found on val
+    threshold: str = "youden"  # rule for the thresholds beside the official 0.5: youden or f1, found on val
+    coverage: float = 0.9  # of the conformal sets, whose size is found on val
+
+
+@dataclass
+class EvaluateAgain:
+    """The same for a finished run; what is null is as in its training."""
+
+    tta: bool = False
+    calibrate: str | None = None
+    threshold: str | None = None
+    coverage: float | None = None
 
 
 @dataclass
@@ -66,7 +79,8 @@ class EvaluateConfig:
     runs: list[str] | None = None
     predictions: str | None = None
     output: str | None = None
-    evaluation: Evaluation = field(default_factory=Evaluation)
+    evaluation: EvaluateAgain = field(default_factory=EvaluateAgain)
+    report: bool = False
     data: dict[str, Any] = field(default_factory=dict)
     accelerator: str = "auto"
 

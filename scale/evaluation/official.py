@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from scale.data import catalog
-from scale.evaluation import metrics
+from scale.evaluation import bootstrap, delong, metrics
+from scale.evaluation.statistics import Interval
 from scale.utils.files import replacing
 
 SPLITS = ("train", "val", "test")
@@ -160,6 +161,30 @@ def score(path: str | Path, labels: np.ndarray, *, problem: str | None = None) -
     Raises:
         ValueError: as `read`, or the file and the split differ in length, or the problem is unknown.
     """
+    return metrics.official_scores(labels, *_scored(path, labels, problem))
+
+
+def intervals(path: str | Path, labels: np.ndarray, *, problem: str | None = None) -> dict[str, Interval]:
+    """Intervals of the official scores: the bootstrap's `auc` and `acc`, and DeLong's `auc_delong`.
+
+    Arguments and errors as for `score`.
+    """
+    probabilities, problem = _scored(path, labels, problem)
+    whole = (
+        np.hstack([1 - probabilities, probabilities])
+        if (problem, probabilities.shape[1]) == ("binary", 1)
+        else probabilities
+    )
+    found = bootstrap.bootstrap(labels, whole, problem).metrics
+    return {
+        "auc": found["auc"],
+        "acc": found["acc"],
+        "auc_delong": delong.auc_interval(labels, probabilities, problem),
+    }
+
+
+def _scored(path: str | Path, labels: np.ndarray, problem: str | None) -> tuple[np.ndarray, str]:
+    """Probabilities of a file, a row a sample, and the kind of their labels."""
     name = parse_name(path)
     _, probabilities = read(path)
     if len(probabilities) != len(labels):
@@ -167,7 +192,7 @@ def score(path: str | Path, labels: np.ndarray, *, problem: str | None = None) -
             f"{Path(path).name} has {len(probabilities)} rows, "
             f"but the {name.split} split of {name.flag} has {len(labels)} samples"
         )
-    return metrics.official_scores(labels, probabilities, problem or catalog.get(name.flag).problem)
+    return probabilities, problem or catalog.get(name.flag).problem
 
 
 def _check_index(index: np.ndarray, name: str) -> None:

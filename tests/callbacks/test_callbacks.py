@@ -155,11 +155,13 @@ def test_a_log_gets_one_line_an_epoch(tmp_path, caplog):
     fit(tmp_path, [(0.5, 1.0), (0.25, 2.0)], [Console(bar=False)])
     lines = [record.message for record in caplog.records if record.name == "scale"]
     assert len(lines) == 2
-    assert lines[1].startswith("epoch   2/2  loss 0.5000  val loss 2.0000  val AUC 0.2500  val ACC 0.5000  0:00 left")
+    assert lines[1].startswith(
+        "epoch   1 (2/2)  loss 0.5000  val loss 2.0000  val AUC 0.2500  val ACC 0.5000  0:00 left"
+    )
 
 
 def test_a_terminal_gets_a_bar(tmp_path, capsys):
     fit(tmp_path, [(0.5, 1.0), (0.25, 2.0)], [Console(bar=True)])
     shown = capsys.readouterr().out
-    for part in ("6/6", "loss=0.5000", "val AUC=0.2500", "epoch=2/2"):
+    for part in ("6/6", "loss=0.5000", "val AUC=0.2500", "epoch=1 (2/2)"):
         assert part in shown
