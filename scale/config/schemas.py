@@ -68,6 +68,7 @@ class TrainConfig:
     resume: str | None = None
     rerun: str | None = None
     allow_changed_code: bool = False
+    allow: list[str] = field(default_factory=list)  # code that a run's record may name beside our own
     sweep: Sweep = field(default_factory=Sweep)
 
 
@@ -79,10 +80,12 @@ class EvaluateConfig:
     runs: list[str] | None = None
     predictions: str | None = None
     output: str | None = None
+    corruptions: str | None = None
     evaluation: EvaluateAgain = field(default_factory=EvaluateAgain)
     report: bool = False
     data: dict[str, Any] = field(default_factory=dict)
     accelerator: str = "auto"
+    allow: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -152,6 +155,7 @@ class ExplainConfig:
     data: dict[str, Any] = field(default_factory=dict)
     accelerator: str = "auto"
     threads: int | None = None
+    allow: list[str] = field(default_factory=list)
 
 
 SCHEMAS = {"train": TrainConfig, "evaluate": EvaluateConfig, "explain": ExplainConfig, "tune": TuneConfig}

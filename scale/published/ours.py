@@ -13,7 +13,7 @@ from scale.config import options
 from scale.data import catalog
 from scale.published import medmnist as published
 from scale.published import recipe
-from scale.runs.folder import check_whole
+from scale.runs import check_whole
 from scale.utils.files import replacing
 
 RESULTS = Path(__file__).resolve().parent / "scale.csv"
@@ -105,7 +105,7 @@ def table(rows: Sequence[Row]) -> str:
 
     Ablations have a table of their own. The best AUC and ACC without test-time augmentation are bold.
     """
-    groups = _groups(found for found in rows if found["variant"] not in _ablations())
+    groups = _groups(found for found in rows if found["variant"] not in ablations())
     parts = []
     for flag in dict.fromkeys(key[0] for key in groups):
         ours = {key: runs for key, runs in groups.items() if key[0] == flag}
@@ -138,12 +138,12 @@ def table(rows: Sequence[Row]) -> str:
 
 def ablation_table(rows: Sequence[Row]) -> str:
     """A Markdown table of what is left without each part; `change` is the mean difference over the seeds both have."""
-    groups = _groups(found for found in rows if not found["variant"] or found["variant"] in _ablations())
+    groups = _groups(found for found in rows if not found["variant"] or found["variant"] in ablations())
     lines = []
     for place in dict.fromkeys(key[:3] for key in groups if key[3]):
         flag, size, model = place
         whole = groups.get((*place, ""), [])
-        order = ["", *_ablations()]
+        order = ["", *ablations()]
         for variant in sorted((key[3] for key in groups if key[:3] == place), key=order.index):
             runs = groups[*place, variant]
             changes = [_change(runs, whole, name) if variant else "" for name in ("auc", "acc")]
@@ -156,7 +156,8 @@ def ablation_table(rows: Sequence[Row]) -> str:
     return "\n".join(_markdown(head, lines))
 
 
-def _ablations() -> list[str]:
+def ablations() -> list[str]:
+    """Variants that are an ablation of a network."""
     return [name for name in options("ablation") if name != "full"]
 
 

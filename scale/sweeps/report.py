@@ -118,6 +118,8 @@ def markdown(rows: Sequence[Mapping[str, Any]], groups: Sequence[Mapping[str, An
         + "."
     ]
     notes.append("Mean ± standard deviation over n seeds, each run's epoch chosen on val.")
+    binary = [catalog.get(flag) for flag in dict.fromkeys(group["flag"] for group in groups) if flag in catalog.FLAGS]
+    notes += [f"Positive class of {info.title}: {info.labels[1]}." for info in binary if info.problem == "binary"]
     if any(row["fast_dev_run"] or row["partial"] for row in rows):
         notes.append("Among them are runs that saw a part of their splits only, which are no results.")
     table = markdown_table([*head, "best published AUC", "best published ACC"], lines)

@@ -260,7 +260,9 @@ def test_seed_zero_is_a_seed():
 
 
 def test_instantiate_gives_plain_values():
-    built = config.instantiate({"_target_": "builtins.dict", "a": [1, 2], "b": {"c": 3}}, d=DictConfig({"e": 1}))
+    built = config.instantiate(
+        {"_target_": "builtins.dict", "a": [1, 2], "b": {"c": 3}}, allow=["builtins.dict"], d=DictConfig({"e": 1})
+    )
     assert type(built["a"]) is list
     assert not isinstance(built["b"], DictConfig | ListConfig)
 
