@@ -9,11 +9,11 @@ from scale.utils.choices import nearest
 COMMANDS = {
     "train": "train and test on one data set",
     "tune": "search for a better configuration by val AUC",
-    "describe": "shapes and multiply-adds of a network, as a table and a picture",
+    "describe": "a data set: counts, duplicates, caveats; a network: shapes and multiply-adds",
     "evaluate": "recompute a run's metrics, or score a file in the official format",
     "explain": "attribution maps of a run's predictions, and how far each can be trusted",
     "benchmark": "how fast networks train and predict on this machine",
-    "report": "our results beside the published ones, as a table",
+    "report": "a leaderboard of runs beside the published results; the tables of a sweep",
 }
 
 
