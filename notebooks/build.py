@@ -50,7 +50,7 @@ def build(script: Path) -> Path:
     for number, cell in enumerate(made):
         cell["id"] = f"c{number}"  # the same in every build
     notebook = new_notebook(cells=made, metadata={"kernelspec": KERNEL, "language_info": {"name": "python"}})
-    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(HERE)}}).execute()
+    NotebookClient(notebook, timeout=None, resources={"metadata": {"path": str(HERE)}}).execute()
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":

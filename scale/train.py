@@ -177,7 +177,7 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[st
             **outcome.metrics(config, trainer, task, datamodule, {**outputs, **averaged}),
             "best_epoch": best,
             "seconds": {name: round(value, 3) for name, value in seconds.items()},
-            "model": {"name": outcome.choice(config, task, datamodule.image_shape), **cost},
+            "model": {"name": outcome.choice(config, task, datamodule.image_shape, folder), **cost},
         }
         if trainer.is_global_zero:
             write_averaged(folder, averaged)

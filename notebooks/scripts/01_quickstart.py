@@ -17,9 +17,9 @@ work = Path(tempfile.mkdtemp(prefix="scale_"))
 overrides = [
     "data=phantom2d",  # data=breastmnist downloads a real data set
     f"data.root={work}",
-    "data.samples={train: 300, val: 60, test: 100}",
+    "data.samples={train: 200, val: 60, test: 100}",
     "model=scale_tiny",
-    "trainer.max_epochs=6",
+    "trainer.max_epochs=5",
 ]
 metrics = train(scale.compose(overrides), work / "run", overrides=overrides)
 

@@ -14,9 +14,9 @@ work = Path(tempfile.mkdtemp(prefix="scale_"))
 overrides = [
     "data=phantom2d",
     f"data.root={work}",
-    "data.samples={train: 600, val: 60, test: 100}",
+    "data.samples={train: 300, val: 60, test: 60}",
     "model=scale_tiny",
-    "trainer.max_epochs=10",
+    "trainer.max_epochs=8",
 ]
 metrics = train(scale.compose(overrides), work / "run", overrides=overrides)
 print(f"test AUC {metrics['test']['auc']:.3f}")
@@ -81,7 +81,7 @@ from scale.attribution.report.figures import planes
 overrides = [
     "data=phantom3d",
     f"data.root={work}",
-    "data.samples={train: 48, val: 16, test: 16}",
+    "data.samples={train: 32, val: 16, test: 16}",
     "model=scale_tiny",
     "trainer.max_epochs=2",
 ]

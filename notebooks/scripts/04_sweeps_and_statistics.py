@@ -18,10 +18,10 @@ command = [
     "scale.train",
     "-m",
     "data=phantom2d",
-    "seed=0,1,2",
+    "seed=0,1",
     f"hydra.sweep.dir={work / 'sweep'}",
 ]
-small = ["data.samples={train: 200, val: 60, test: 200}", "model=scale_tiny", "trainer.max_epochs=4"]
+small = ["data.samples={train: 120, val: 60, test: 200}", "model=scale_tiny", "trainer.max_epochs=3"]
 done = subprocess.run([*command, *small], capture_output=True, text=True, check=True)
 print("\n".join(line for line in done.stdout.splitlines() if line.startswith("|")))
 
@@ -33,7 +33,7 @@ import pandas as pd
 
 import scale
 
-runs = [scale.load_run(work / "sweep" / str(number)) for number in range(3)]
+runs = [scale.load_run(work / "sweep" / str(number)) for number in range(2)]
 pd.DataFrame(
     {run.config.seed: {name: run.metrics["test"][name] for name in ("auc", "acc", "ece")} for run in runs}
 ).T.round(3)

@@ -64,9 +64,9 @@ work = Path(tempfile.mkdtemp(prefix="scale_"))
 overrides = [
     "data=phantom2d",
     f"data.root={work}",
-    "data.samples={train: 300, val: 60, test: 60}",
+    "data.samples={train: 200, val: 40, test: 60}",
     "model=scale_tiny",
-    "trainer.max_epochs=6",
+    "trainer.max_epochs=4",
 ]
 train(scale.compose(overrides), work / "run", overrides=overrides)
 run = scale.load_run(work / "run")
