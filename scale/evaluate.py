@@ -18,7 +18,7 @@ usage: python -m scale.evaluate run=DIR | "runs=[DIR,DIR]" | "predictions='FILE'
 
   python -m scale.evaluate run=runs/breastmnist/scale/seed0-...       recomputes val and test from the best checkpoint
                                                                     and compares them with metrics.json
-  python -m scale.evaluate run=DIR evaluation.tta=true              also averaged over the mirrorings that keep the
+  python -m scale.evaluate run=DIR evaluation.tta=true              also averaged over the flips that keep the
                                                                     label; added to the run's record, apart
   python -m scale.evaluate run=DIR report=true [evaluation.calibrate=temperature]
                                                                     intervals, figures and report.html anew from the

@@ -51,6 +51,26 @@ class Run:
     model: "ClassificationTask"
     datamodule: "ImageDataModule"
 
+    def __repr__(self) -> str:
+        """Five lines: what it is, the network, val, test, where."""
+        m, model = self.metrics, self.metrics["model"]
+        cost = f"{model['parameters']:,} parameters, {model['macs'] / 1e9:.3f} G MACs"
+        lines = [
+            f"Run of {model['name']} on {m['flag']} ({m['size']} pixels, {m['problem']}), seed {m['seed']}",
+            f"  model   {type(self.model.net).__name__}, {cost}, best epoch {m['best_epoch']} of {m['epochs']}",
+            *(f"  {split:7} {self._scores(split)}" for split in ("val", "test")),
+            f"  folder  {self.folder}",
+        ]
+        return "\n".join(lines)
+
+    def _scores(self, split: str) -> str:
+        found = self.metrics.get(split)
+        if found is None:
+            return "not evaluated"
+        known = {name: found.get(name) for name in ("auc", "acc")}
+        scores = "  ".join(f"{name.upper()} {'undefined' if v is None else f'{v:.3f}'}" for name, v in known.items())
+        return f"{scores}  ({self.metrics['samples'][split]:,} samples)"
+
 
 def load_run(
     folder: str | Path,

@@ -99,7 +99,7 @@ def write(
                 flag=metrics["flag"],
                 size=metrics["size"],
                 split=split,
-                run=f"scale-seed{metrics['seed']}",
+                run=official.run_name(metrics["model"]["name"], metrics["seed"]),
             )
     arrays = None
     if "test" in outputs and not partial:
@@ -131,13 +131,18 @@ def _mistaken(
     return dict(zip(rows, images, strict=True))
 
 
-def choice(config: DictConfig, task: "ClassificationTask", image_shape: Sequence[int]) -> str:
-    """What the model is called: after the option's name on the command line, else the class."""
+def choice(config: DictConfig, task: "ClassificationTask", image_shape: Sequence[int], folder: Path) -> str:
+    """What the model is called: the option of the group `model`, given on the command line or in Python, else the class."""
     from hydra.core.hydra_config import HydraConfig
 
+    from scale.runs.reading import read_overrides
     from scale.tasks.build import model_name
 
-    found = HydraConfig.get().runtime.choices["model"] if HydraConfig.initialized() else type(task.net).__name__
+    if HydraConfig.initialized():
+        found = HydraConfig.get().runtime.choices["model"]
+    else:  # called from Python
+        named = [text.removeprefix("model=") for text in read_overrides(folder) if text.startswith("model=")]
+        found = named[-1] if named else type(task.net).__name__
     return model_name(config, choice=str(found), spatial_dims=len(image_shape) - 1)
 
 
