@@ -6,6 +6,7 @@ import sys
 from scale.signatures import nearest
 
 COMMANDS = {
+    "prepare": "turn a folder or a table of your own images into one file to train on",
     "train": "train and test on one data set",
     "tune": "search for a better configuration by val AUC",
     "describe": "shapes and multiply-adds of a network, as a table and a picture",

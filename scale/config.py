@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from scale import limits, schemas, signatures, sweep_plan
-from scale.data import catalog
+from scale.data import catalog, companion
 from scale.dims import spatial_dims, wrong_dims
 from scale.interruption import slurm_job
 
@@ -233,6 +233,9 @@ def _problems(config: DictConfig, name: str) -> Iterator[str]:
         else:
             yield from signatures.check(value, path=key, supplied=supplied)
     data = node["data"]
+    own = str(data.get("_target_")).endswith(".NpzDataModule") and data.get("problem") is None
+    if own and not companion.path_of(Path(str(data["path"])).expanduser()).is_file():
+        yield "data.problem must be given: binary, multiclass, multilabel or ordinal (a prepared file says it itself)"
     if wrong := wrong_dims(node["data_dims"], spatial_dims(data)):
         yield wrong
     if data.get("flag") is not None:

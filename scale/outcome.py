@@ -66,8 +66,11 @@ def write(
     from scale import runs
     from scale.callbacks import history
     from scale.evaluation import figures, official
+    from scale.inference import record
 
     names, problem = list(datamodule.info.labels), metrics["problem"]
+    inputs = record.content(metrics["image_shape"], names, datamodule.info.title, datamodule.preprocessing)
+    runs.write_json(folder / record.NAME, inputs)
     for split, found in outputs.items():
         runs.write_predictions(folder, split, found)
         if not partial:  # an official file has a row for every sample

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 CONFIG, OVERRIDES, ENVIRONMENT, METRICS = "config.yaml", "overrides.yaml", "environment.json", "metrics.json"
 LOCK = ".lock"
-DATA_PATHS = ("path", "root", "cache")  # keys of `data`
+DATA_PATHS = ("path", "root", "cache", "labels")  # keys of `data`
 HISTORY, LOG, PREDICTIONS, FIGURES, CHECKPOINTS = "history.csv", "train.log", "predictions", "figures", "checkpoints"
 
 

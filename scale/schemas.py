@@ -140,7 +140,38 @@ class ExplainConfig:
     threads: int | None = None
 
 
-SCHEMAS = {"train": TrainConfig, "evaluate": EvaluateConfig, "explain": ExplainConfig, "tune": TuneConfig}
+@dataclass
+class PrepareConfig:
+    """Root of `conf/prepare.yaml`."""
+
+    source: str | None = None
+    labels: str | None = None
+    output: str | None = None
+    problem: str | None = None
+    order: list[Any] | None = None
+    symmetry: str = "upright"
+    size: int | None = None
+    channels: int | None = None
+    orientation: str = "SPL"
+    spacing: Any = None  # millimetres, or `isotropic`
+    intensity: str | None = None
+    percentiles: list[float] = field(default_factory=lambda: [0.5, 99.5])
+    window: Any = None  # a name, or two numbers
+    fit: str = "pad"
+    fractions: list[float] = field(default_factory=lambda: [0.7, 0.1, 0.2])
+    folds: int | None = None
+    seed: int = 0
+    duplicates: str = "skip"
+    workers: int | None = None
+
+
+SCHEMAS = {
+    "prepare": PrepareConfig,
+    "train": TrainConfig,
+    "evaluate": EvaluateConfig,
+    "explain": ExplainConfig,
+    "tune": TuneConfig,
+}
 
 
 def register() -> None:

@@ -29,6 +29,22 @@ Keys (key=value), for example:
   python -m scale.train --hydra-help                           shows Hydra's own flags
 """
 
+PREPARE = """\
+usage: python -m scale.prepare source=DIR|FILE.npz | labels=FILE.csv [source=DIR] output=NAME.npz [key=value ...]
+
+Turns a folder, a table or an npz file of any images or volumes (PNG, JPEG, TIFF, BMP, WebP, NIfTI, npy, npz, DICOM)
+into one file that python -m scale.train data=npz takes. What is inferred is printed and written to NAME.yaml; files
+that cannot be used are named in NAME.files/skipped.csv, and make the exit status 3. A call that was stopped goes on.
+
+  python -m scale.prepare source=DIR output=mine.npz                a subfolder for each class, perhaps below
+                                                                    train/ val/ test/
+  python -m scale.prepare labels=FILE.csv output=mine.npz           columns path and label, perhaps group and split;
+                                                                    several columns of 0 and 1: multi-label
+  python -m scale.prepare source=DIR output=mine.npz size=64 window=lung spacing=isotropic
+  python -m scale.prepare source=DIR output=mine.npz folds=5        then: -m sweep=folds data=npz data.path=mine.npz
+  python -m scale.prepare --cfg job                                 shows every key with its value
+"""
+
 EVALUATE = """\
 usage: python -m scale.evaluate run=DIR | "runs=[DIR,DIR]" | "predictions='FILE'" [data.root=DIR]
                                 [accelerator=auto|cpu|gpu]

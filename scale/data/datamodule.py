@@ -73,6 +73,7 @@ class ImageDataModule(L.LightningDataModule):
         self.train_fraction, self.balance, self.augment, self.seed = train_fraction, balance, augment, seed
         self.drop_last, self.normalisation, self.grades = drop_last, normalisation, grades
         self.splits: dict[str, Split] = {}
+        self.preprocessing: dict[str, Any] | None = None  # of the files that the images were made of, where it is known
         self._mirrored: tuple[int, ...] = ()
         self.mean: Tensor | None = None
         self.std: Tensor | None = None
