@@ -11,6 +11,7 @@ COMMANDS = {
     "tune": "search for a better configuration by val AUC",
     "describe": "shapes and multiply-adds of a network, as a table and a picture",
     "evaluate": "recompute a run's figures, or score a file in the official format",
+    "predict": "predict new files, with calibrated probabilities, sets of classes and warnings",
     "explain": "maps of what a run's answers rest on, and how far each can be trusted",
     "benchmark": "how fast networks train and answer on this machine",
     "report": "our results beside the published ones, as a table",

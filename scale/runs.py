@@ -17,6 +17,8 @@ from scale.data.files import replacing
 from scale.provenance import environment
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from scale.data.datamodule import ImageDataModule
     from scale.evaluation.ensemble import Averaged
     from scale.tasks.classification import ClassificationTask, Outputs
@@ -47,6 +49,25 @@ class Run:
     predictions: dict[str, dict[str, np.ndarray]]
     model: "ClassificationTask"
     datamodule: "ImageDataModule"
+
+    def predict(self, images: Any, *, alpha: float = 0.1, calibrate: bool = True) -> "pd.DataFrame":
+        """Predictions of new images or files, as `python -m scale.predict` makes them.
+
+        Args:
+            images: a path or an array, or a list of them, as `scale.inference.predictor.Predictor.predict` takes them.
+            alpha: share of conformal sets that may miss the true class.
+            calibrate: divide logits by the temperature that fits val best.
+
+        Returns:
+            A row for each image: predicted class, probabilities, conformal set, entropy, energy, and whether it looks
+            unlike the training data.
+
+        Raises:
+            ValueError: an image that cannot be used; says which and why.
+        """
+        from scale.inference.predictor import Predictor
+
+        return Predictor([self], alpha=alpha, calibrate=calibrate).predict(images)
 
 
 def claim(folder: Path) -> FileLock:

@@ -165,8 +165,30 @@ class PrepareConfig:
     workers: int | None = None
 
 
+@dataclass
+class PredictConfig:
+    """Root of `conf/predict.yaml`."""
+
+    run: str | None = None
+    runs: list[str] | None = None
+    input: str | None = None
+    source: str | None = None
+    split: str | None = None
+    output: str | None = None
+    alpha: float = 0.1
+    calibrate: bool = True
+    explain: str | None = None
+    shard: int = 0
+    shards: int = 1
+    batch_size: int = 64
+    workers: int | None = None
+    accelerator: str = "auto"
+    threads: int | None = None
+
+
 SCHEMAS = {
     "prepare": PrepareConfig,
+    "predict": PredictConfig,
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
     "explain": ExplainConfig,

@@ -45,6 +45,21 @@ that cannot be used are named in NAME.files/skipped.csv, and make the exit statu
   python -m scale.prepare --cfg job                                 shows every key with its value
 """
 
+PREDICT = """\
+usage: python -m scale.predict run=DIR | "runs=[DIR,DIR]" input=FILE|DIR|CSV|NPZ output=DIR [key=value ...]
+
+Predicts files: output/predictions.csv has the predicted class, a calibrated probability for each class, the conformal
+set, the entropy, and whether the file looks unlike the training data. Files that cannot be used are named in
+output/skipped.csv, and make the exit status 3. A call that was stopped goes on. With labels (class folders, a column
+of the CSV) it is an external validation: metrics with intervals beside the run's own test. Research only.
+
+  python -m scale.predict run=DIR input=scan.nii.gz output=out explain=integrated_gradients
+  python -m scale.predict run=DIR input=FOLDER output=out
+  python -m scale.predict run=DIR input=mine.files/samples.csv source=FOLDER split=test output=out
+  python -m scale.predict -m run=DIR input=FOLDER output=out shards=4 shard=0,1,2,3 hydra/launcher=joblib
+  python -m scale.predict --cfg job                                 shows every key with its value
+"""
+
 EVALUATE = """\
 usage: python -m scale.evaluate run=DIR | "runs=[DIR,DIR]" | "predictions='FILE'" [data.root=DIR]
                                 [accelerator=auto|cpu|gpu]

@@ -123,7 +123,7 @@ def prepare(
         split = splits.assign(
             numbers, groups, given, names=encoding.names, fractions=settings.fractions, seed=settings.seed
         )
-    table_ = write.Table(chosen, rows, numbers, split, fold, [pool.hashes[row] for row in rows])
+    table_ = write.Table(listing.columns, chosen, rows, numbers, split, fold, [pool.hashes[row] for row in rows])
     folder = write.write(output, pool, table_, skipped)
     sheet.write(folder / "sheets", pool, rows, numbers, encoding)
     said += _said(encoding, table_, settings, len(skipped))

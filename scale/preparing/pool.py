@@ -65,7 +65,7 @@ class Pool:
         known = {*self.hashes, *self.reasons}
         missing = [row for row in range(len(self.samples)) if row not in known]
         with (self.folder / PIXELS).open("r+b") as pixels, (self.folder / DONE).open("a") as log:
-            for rows, found in _read_all(self.samples, missing, self.how, workers):
+            for rows, found in read_all(self.samples, missing, self.how, workers):
                 for row, (array, digest, reason) in zip(rows, found, strict=True):
                     if array is not None:
                         os.pwrite(pixels.fileno(), array.tobytes(), row * self.width)
@@ -100,7 +100,7 @@ class Pool:
             (self.reasons if reason else self.hashes)[row] = reason or digest
 
 
-def _read_all(
+def read_all(
     samples: Sequence[Sample], rows: Sequence[int], how: Preprocessing, workers: int
 ) -> Iterator[tuple[list[int], list[Read]]]:
     """Chunks of rows with what was read, in order; a few chunks are on their way at a time."""

@@ -11,7 +11,7 @@ from scale.readers.files import kind_of
 SPLITS = ("train", "val", "test")
 _SPLIT_NAMES = {"valid": "val", "validation": "val", "training": "train", "testing": "test"}
 _IGNORED = ("thumbs.db", "desktop.ini", "__macosx")
-COLUMNS = ("path", "group", "split")  # of a table; every other column is a label
+COLUMNS = ("path", "group", "split", "index", "fold", "sha256")  # of a table; every other column is a label
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ class Table:
     """The samples of a data set, in the order of its pool.
 
     Attributes:
+        columns: (L,), names of the label columns.
         samples: (N,).
         rows: (N,), places in the work's pool of pictures.
         labels: (N, L).
@@ -32,6 +33,7 @@ class Table:
         hashes: (N,).
     """
 
+    columns: Sequence[str]
     samples: Sequence[Sample]
     rows: Sequence[int]
     labels: np.ndarray
@@ -86,8 +88,8 @@ def digest(path: Path) -> str:
 def _write_samples(path: Path, table: Table) -> None:
     with path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["index", "name", "label", "group", "split", "fold", "sha256"])
+        writer.writerow(["index", "path", *table.columns, "group", "split", "fold", "sha256"])
         for row, sample in enumerate(table.samples):
             fold = "" if table.fold is None else int(table.fold[row])
-            label = " ".join(sample.labels)
-            writer.writerow([row, sample.name, label, sample.group or "", table.split[row], fold, table.hashes[row]])
+            place = [row, sample.name, *sample.labels, sample.group or "", table.split[row], fold, table.hashes[row]]
+            writer.writerow(place)

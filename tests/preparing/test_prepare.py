@@ -49,13 +49,13 @@ def test_a_folder_of_classes(tmp_path):
     made = images_in(tmp_path / "in")
     found = run(tmp_path / "out.npz", tmp_path / "in", size=20)
     table = rows_of(found.folder / "samples.csv")
-    assert [row["name"] for row in table] == sorted(made)
+    assert [row["path"] for row in table] == sorted(made)
     assert not found.skipped
     seen = 0
     for split in ("train", "val", "test"):
         images, labels, index = (archive.read_array(found.path, f"{split}_{k}") for k in ("images", "labels", "index"))
         for image, label, place in zip(images, labels[:, 0], index, strict=True):
-            assert np.array_equal(image[:, 2:18], made[table[place]["name"]])  # padded to a square
+            assert np.array_equal(image[:, 2:18], made[table[place]["path"]])  # padded to a square
             assert ("cat", "dog")[label] == table[place]["label"]
             assert table[place]["split"] == split
             seen += 1
@@ -75,7 +75,7 @@ def test_given_splits_in_folders(tmp_path):
         images_in(tmp_path / "in" / split, count=4, seed=seed)
     found = run(tmp_path / "out.npz", tmp_path / "in")
     table = rows_of(found.folder / "samples.csv")
-    assert {row["name"].split("/")[0]: row["split"] for row in table} == {
+    assert {row["path"].split("/")[0]: row["split"] for row in table} == {
         "train": "train",
         "valid": "val",
         "test": "test",
@@ -154,7 +154,7 @@ def test_multilabel_and_ordinal_tables(tmp_path):
     assert yaml.safe_load(found.companion.read_text())["problem"] == "ordinal"
     table = rows_of(found.folder / "samples.csv")
     index, labels = (archive.read_array(found.path, f"train_{k}") for k in ("index", "labels"))
-    assert [order[k] for k in labels[:, 0]] == [table[place]["label"] for place in index]
+    assert [order[k] for k in labels[:, 0]] == [table[place]["grade"] for place in index]
 
 
 def test_arrays_of_other_types_and_folds(tmp_path):
