@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scale.config import compose
-    from scale.runs import Run, load_run
+    from scale.runs.load import Run, load_run
 
 __all__ = ["Run", "compose", "load_run"]
 
-_HOME = {"Run": "scale.runs", "load_run": "scale.runs", "compose": "scale.config"}
+_HOME = {"Run": "scale.runs.load", "load_run": "scale.runs.load", "compose": "scale.config"}
 
 
 def __getattr__(name: str) -> Any:
@@ -18,3 +18,8 @@ def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(import_module(_HOME[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """The public names, for completion."""
+    return sorted({*globals(), *__all__})

@@ -3,7 +3,7 @@
 import runpy
 import sys
 
-from scale.signatures import nearest
+from scale.utils.choices import nearest
 
 COMMANDS = {
     "prepare": "turn a folder or a table of your own images into one file to train on",

@@ -9,9 +9,20 @@ from dataclasses import dataclass, field
 from omegaconf import DictConfig
 
 from scale import config as configuration
+from scale.config.help import show_help
+from scale.utils.cli import USAGE, fail, one_line_errors
 
 PRECISIONS = {"32-true": None, "bf16-mixed": "bfloat16", "16-mixed": "float16"}
 Job = Callable[[], None]
+HELP = """\
+usage: python -m scale.benchmark [models=[scale,resnet18]] [accelerator=auto|cpu|gpu] [group=option ...] [key=value ...]
+
+Times networks on images of a data set's shape, in turns: samples a second in training (augmentation, losses, backward,
+optimizer) and in evaluation, median and range of five rounds, and the GPU's peak memory. Needs no data.
+
+  python -m scale.benchmark data=vesselmnist3d models=[scale,scale_tiny,resnet18]
+  python -m scale.benchmark data=breastmnist hardware=amp data.batch_size=128 threads=1
+"""
 
 
 @dataclass
@@ -91,9 +102,8 @@ def _prepare(config: DictConfig, device: str) -> tuple[Speed, Job, Job]:
     """A network's size, a step of its training, a step of its evaluation."""
     import torch
 
-    from scale.assembly import build_task
-    from scale.describe import announced
     from scale.models.layers import macs, parameters
+    from scale.tasks.build import announced, build_task
 
     if config.trainer.precision not in PRECISIONS:
         raise ValueError(f"trainer.precision={config.trainer.precision}: give one of {', '.join(PRECISIONS)}")
@@ -134,30 +144,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
     import torch
 
-    from scale.evaluate import find_device
-    from scale.usage import BENCHMARK, USER_ERRORS, show_help
+    from scale.runs.predict import find_device
 
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if show_help(given, BENCHMARK):
+    if show_help(given, HELP):
         return
     own = dict(a.split("=", 1) for a in given if a.startswith(("models=", "accelerator=")))
     overrides = [a for a in given if a.split("=", 1)[0] not in own]
     if any(override.startswith("model=") for override in overrides):
-        print("scale: model=... is for one network: give models=[...] with all that are timed", file=sys.stderr)
-        sys.exit(2)
+        fail("model=... is for one network: give models=[...] with all that are timed", status=USAGE)
     names = own.get("models", "scale,resnet18").strip("[]").replace(" ", "").split(",")
     for name in names:
         configuration.check_command_line([f"model={name}", *overrides])
-    try:
+    with one_line_errors():
         configs = {name: configuration.compose([f"model={name}", *overrides]) for name in names}
         first = configs[names[0]]
         if first.threads:
             torch.set_num_threads(first.threads)
         device = find_device(own.get("accelerator", "auto"))
         found = measure(configs, device=device)
-    except USER_ERRORS as error:
-        print(f"scale: {error}", file=sys.stderr)
-        sys.exit(1)
     where = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} CPU threads"
     print(f"{where}, batch {first.data.batch_size}, {first.trainer.precision}\n\n{table(found)}")
 

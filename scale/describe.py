@@ -7,15 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from omegaconf import DictConfig
+
 from scale import config as configuration
+from scale.config.help import show_help
+from scale.utils.cli import USAGE, one_line_errors
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import nn
 
-    from scale.data.catalog import DataSet
-    from scale.tasks.problem import Problem
 
+HELP = """\
+usage: python -m scale.describe [data=...] [model=...] [output=FILE.png]
+
+Prints the shapes on a sample's way through a SCALE network, its parameters and multiply-adds, and draws them.
+"""
 INK, PALE = "#1b1b1b", "#f4f4f4"
 COLOURS = {"planar": "#0072b2", "volumetric": "#d55e00", "fusion": "#009e73"}  # Okabe and Ito's colour-blind-safe set
 
@@ -165,58 +172,32 @@ def _arrow(axes: Any, start: tuple[float, float], end: tuple[float, float]) -> N
 
 def main() -> None:
     """The command."""
-    from scale.usage import DESCRIBE, show_help
-
     arguments = sys.argv[1:]
-    if show_help(arguments, DESCRIBE):
+    if show_help(arguments, HELP):
         return
     output = [a.removeprefix("output=") for a in arguments if a.startswith("output=")]
     overrides = [a for a in arguments if not a.startswith("output=")]
     configuration.check_command_line(overrides)
-    _describe(configuration.compose(overrides), Path(output[-1]) if output else None)
+    with one_line_errors(status=USAGE):
+        _describe(configuration.compose(overrides), Path(output[-1]) if output else None)
 
 
-def announced(config: Any) -> "tuple[DataSet, tuple[int, ...], Problem]":
-    """Description, image shape (C, *S) and problem of a configuration's data set, which need not be there.
+def _describe(config: DictConfig, output: Path | None) -> None:
+    from scale.tasks.build import announced
 
-    Raises:
-        ValueError: a file of one's own must be opened to be known.
-    """
-    from scale.assembly import build_datamodule
-    from scale.data.datamodule import MedMNISTDataModule
-    from scale.data.own import PhantomDataModule
-    from scale.tasks.problem import Problem
-
-    module = build_datamodule(config)
-    if not isinstance(module, MedMNISTDataModule | PhantomDataModule):
-        raise ValueError(
-            "only the catalog's data sets and phantoms are known before they are opened: give data=<one of them>"
-        )
-    info = module.described()
-    shape = (info.channels, *(config.data.size,) * info.spatial_dims)
-    return info, shape, Problem(info.problem, len(info.labels))
-
-
-def _describe(config: Any, output: Path | None) -> None:
-    try:
-        info, shape, problem = announced(config)
-        net = configuration.instantiate(
-            config.model, spatial_dims=len(shape) - 1, in_channels=shape[0], outputs=problem.outputs
-        )
-    except ValueError as error:
-        print(f"scale: {error}", file=sys.stderr)
-        sys.exit(2)
+    info, shape, problem = announced(config)
+    net = configuration.instantiate(
+        config.model, spatial_dims=len(shape) - 1, in_channels=shape[0], outputs=problem.outputs
+    )
     if not hasattr(net, "forward_intermediates") or not hasattr(net, "streams"):
-        print(f"scale: {type(net).__name__} has no streams: describe draws the SCALE networks", file=sys.stderr)
-        sys.exit(2)
+        raise ValueError(f"{type(net).__name__} has no streams: describe draws the SCALE networks")
     flow = trace(net, shape)
     print(text(flow))
     if output is not None:
         try:
             draw(flow, title=f"{type(net).__name__} on {info.title}").savefig(output, dpi=150)
         except (OSError, ValueError) as error:  # no such folder, no such format
-            print(f"scale: output={output}: {error}", file=sys.stderr)
-            sys.exit(2)
+            raise ValueError(f"output={output}: {error}") from error
         print(f"drawn to {output}")
 
 

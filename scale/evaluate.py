@@ -7,42 +7,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
-import numpy as np
 from omegaconf import DictConfig
 
 from scale import config as configuration
+from scale.config import checks
+from scale.config.help import show_help
+from scale.utils.cli import one_line_errors
 
 if TYPE_CHECKING:
-    from scale.runs import Run
+    pass
 
 TOLERANCE = 1e-6  # between figures recomputed on the same kind of device
+HELP = """\
+usage: python -m scale.evaluate run=DIR | "runs=[DIR,DIR]" | "predictions='FILE'" [data.root=DIR]
+                                [accelerator=auto|cpu|gpu]
 
-
-def predict(run: "Run", split: str, *, device: str = "cpu") -> dict[str, np.ndarray]:
-    """What a run's network says of a split, in the split's order.
-
-    Args:
-        run: from `load_run`, with its data module set up.
-        split: `train`, `val` or `test`.
-        device: where to compute.
-
-    Returns:
-        `index` (N,), `logits` (N, outputs), `probabilities` (N, columns), `labels` (N, L).
-    """
-    import torch
-
-    task, parts = run.model.to(device).eval(), []
-    for batch in run.datamodule.eval_dataloader(split):
-        moved = run.datamodule.prepare({key: value.to(device) for key, value in batch.items()})
-        with torch.inference_mode():
-            parts.append((moved["index"].cpu(), task(moved["image"]).float().cpu(), moved["label"].cpu()))
-    index, logits, labels = (torch.cat(column) for column in zip(*parts, strict=True))
-    return {
-        "index": index.numpy(),
-        "logits": logits.numpy(),
-        "probabilities": task.problem.probabilities(logits.double()).numpy(),
-        "labels": labels.numpy(),
-    }
+  python -m scale.evaluate run=runs/breastmnist/scale/seed0-...       recomputes val and test from the best checkpoint
+                                                                    and compares them with metrics.json
+  python -m scale.evaluate run=DIR evaluation.tta=true              also averaged over the mirrorings that keep the
+                                                                    label; added to the run's record, apart
+  python -m scale.evaluate run=DIR report=true [evaluation.calibrate=temperature]
+                                                                    intervals, figures and report.html anew from the
+                                                                    saved predictions, with no network
+  python -m scale.evaluate "runs=[DIR,DIR,DIR]" [output=DIR]        averages the saved probabilities of runs on the same
+                                                                    data and writes them to a folder of their own
+  python -m scale.evaluate "predictions='breastmnist_test_[AUC]0.913_[ACC]0.846@1.csv'"
+                                                                    scores a file in the official format; data set, size
+                                                                    and split come from its name
+"""
 
 
 def evaluate_run(
@@ -61,11 +53,12 @@ def evaluate_run(
         `val` and, if the run has it, `test` (`val_tta` and `test_tta`), each with its scores; `difference`: the largest
         absolute difference to `metrics.json`; `added`: whether figures were added to the record.
     """
-    from scale.evaluation.ensemble import Averaged
     from scale.evaluation.metrics import scores
-    from scale.runs import add_averaged, check_whole, load_run
-    from scale.tasks.classification import Outputs
-    from scale.tta import predict as predict_mirrored
+    from scale.runs.folder import add_averaged, check_whole
+    from scale.runs.load import load_run
+    from scale.runs.predict import predict
+    from scale.tasks.outputs import Averaged, Outputs
+    from scale.training.tta import predict as predict_mirrored
 
     run = load_run(folder, data=data)
     if tta:
@@ -105,14 +98,9 @@ def score_file(path: str | Path, *, data: DictConfig) -> dict[str, float]:
 
 
 def _job(config: DictConfig) -> None:
-    from scale.usage import USER_ERRORS
-
     logging.basicConfig(format="%(message)s", force=True)  # Hydra's own format is for its jobs
-    try:
+    with one_line_errors():
         sys.exit(_run(config))
-    except USER_ERRORS as error:
-        print(f"scale: {error}", file=sys.stderr)
-        sys.exit(1)
 
 
 def _run(config: DictConfig) -> int:
@@ -121,6 +109,8 @@ def _run(config: DictConfig) -> int:
         raise ValueError(
             'give one of run=<folder of a finished run>, "runs=[<folder>,<folder>]", "predictions=\'<official csv>\'"'
         )
+    chosen = {key: config.evaluation[key] for key in ("calibrate", "threshold", "coverage")}
+    _check(config, chosen)
     if config.output is not None and config.runs is None:
         raise ValueError("output=<folder> is for runs=[...] only: nothing else is written")
     if config.runs is not None:
@@ -129,6 +119,13 @@ def _run(config: DictConfig) -> int:
         found = score_file(config.predictions, data=config.data)
         print(f"AUC {found['auc']:.3f}  ACC {found['acc']:.3f}")
         return 0
+    if config.report:
+        from scale.reporting.refresh import refresh
+
+        print(f"written: {refresh(config.run, **chosen)}")
+        return 0
+    from scale.runs.predict import find_device
+
     changes = {key: value for key, value in configuration.plain(config.data).items() if value is not None}
     tta = bool(config.evaluation.tta)
     result = evaluate_run(config.run, device=find_device(config.accelerator), data=changes, tta=tta)
@@ -145,13 +142,25 @@ def _run(config: DictConfig) -> int:
     return 1
 
 
+def _check(config: DictConfig, chosen: Mapping[str, Any]) -> None:
+    """Raises ValueError where a choice is none, or is for report=true."""
+    wrong = list(checks.of_evaluation(config.evaluation))
+    if wrong:
+        raise ValueError("; ".join(wrong))
+    if config.report and (config.run is None or config.evaluation.tta):
+        raise ValueError("report=true is for run=<folder> alone, and reads saved predictions: leave evaluation.tta out")
+    given = [f"evaluation.{key}={value}" for key, value in chosen.items() if value is not None]
+    if given and not config.report:
+        raise ValueError(f"{given[0]} is for report=true, which writes the run's report anew: add that")
+
+
 def _splits(scores: Mapping[str, Any]) -> list[str]:
     """Those that a run was evaluated on; `test=false` leaves test out."""
     return [split for split in ("val", "test") if split in scores]
 
 
 def _average(folders: list[str], output: str | None) -> int:
-    from scale import ensemble
+    from scale.runs import ensemble
 
     record, place = ensemble.evaluate(folders, output=output)
     members = [
@@ -163,26 +172,9 @@ def _average(folders: list[str], output: str | None) -> int:
     return 0
 
 
-def find_device(accelerator: str) -> str:
-    """The torch device of `auto`, `cpu` or `gpu`; raises ValueError where there is none."""
-    import torch
-
-    if accelerator == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if accelerator in ("gpu", "cuda"):
-        if not torch.cuda.is_available():
-            raise ValueError(f"accelerator={accelerator}, but no CUDA device is visible: use accelerator=cpu")
-        return "cuda"
-    if accelerator != "cpu":
-        raise ValueError(f"accelerator={accelerator!r}: give auto, cpu or gpu")
-    return "cpu"
-
-
 def main() -> None:
     """The command."""
-    from scale.usage import EVALUATE, show_help
-
-    if show_help(sys.argv[1:], EVALUATE):
+    if show_help(sys.argv[1:], HELP):
         return
     configuration.check_command_line(sys.argv[1:], name="evaluate")
     folder = str(configuration.directory())

@@ -1,8 +1,7 @@
-"""`python -m scale.explain`: maps of what a run's answers rest on, and how far each can be trusted."""
+"""`python -m scale.explain`: attribution maps of a run's predictions, and how far each can be trusted."""
 
 import itertools
 import logging
-import os
 import sys
 from pathlib import Path
 
@@ -10,10 +9,28 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from scale import config as configuration
+from scale.config.help import show_help, wrapped
+from scale.utils.cli import one_line_errors
 
 FOLDER, PAGE = "explanations", "explanations.html"
 
 log = logging.getLogger("scale")
+HELP = """\
+usage: python -m scale.explain run=DIR [attribution=default|fast|full] [key=value ...]
+
+Draws maps of what a run's answers rest on, measures how far each can be trusted, and writes DIR/explanations/.
+
+  python -m scale.explain run=DIR                                  every method that fits, on the most telling samples
+  python -m scale.explain run=DIR attribution=fast                 the maps alone
+  python -m scale.explain run=DIR indices=[3,17] target=truth      samples and class of one's own choice
+  python -m scale.explain run=DIR attribution.methods=[integrated_gradients,rollout] attribution.batch_size=4
+  python -m scale.explain run=DIR compare=[DIR2,DIR3]              how far the maps of other seeds agree
+  python -m scale.explain --cfg job                                shows every key with its value
+
+A call replaces what an earlier one wrote; what has measures that are not made again is kept as explanations-1 (2, ...).
+
+Methods: {methods}
+"""
 
 
 def explain(config: DictConfig) -> Path:
@@ -33,17 +50,17 @@ def explain(config: DictConfig) -> Path:
         FloatingPointError: a map is not finite.
         MemoryError: a single sample does not fit.
     """
-    from scale.data.files import replacing_folder
-    from scale.logs import logging_to
-    from scale.progress import Progress
+    from scale.training.logs import logging_to
+    from scale.utils.files import replacing_folder
+    from scale.utils.progress import Progress
 
     if config.run is None:
         raise ValueError("give run=<folder of a finished run>")
     target = Path(config.run).expanduser() / FOLDER
     if target.exists() and not (target / PAGE).exists():
         raise FileExistsError(f"{target} was not written by this command: move it away, as it would be replaced")
-    from scale.attribution import job as jobs
-    from scale.attribution import writing
+    from scale.attribution.report import job as jobs
+    from scale.attribution.report import write as writing
 
     job = jobs.prepare(config)
     with replacing_folder(target) as folder, logging_to(folder / "explain.log"), Progress(job.cost()) as progress:
@@ -67,25 +84,19 @@ def _loses_measures(config: DictConfig, target: Path) -> bool:
 
 
 def _job(config: DictConfig) -> None:
-    from scale.usage import USER_ERRORS
-
     logging.getLogger("matplotlib").setLevel(logging.WARNING)
-    try:
+    with one_line_errors():
         print(f"explanations: {explain(config)}")
-    except (*USER_ERRORS, MemoryError) as error:
-        if os.environ.get("HYDRA_FULL_ERROR") == "1":
-            raise
-        print(f"scale: {error}", file=sys.stderr)
-        sys.exit(1)
 
 
 def main() -> None:
     """The command."""
-    from scale.usage import EXPLAIN, show_help
+    from scale.attribution.catalog import METHODS
+    from scale.attribution.checks import of_explain
 
-    if show_help(sys.argv[1:], EXPLAIN):
+    if show_help(sys.argv[1:], HELP, methods=lambda: wrapped(METHODS, indent=9)):
         return
-    configuration.check_command_line(sys.argv[1:], name="explain")
+    configuration.check_command_line(sys.argv[1:], name="explain", check=of_explain)
     folder = str(configuration.directory())
     hydra.main(version_base=configuration.VERSION_BASE, config_path=folder, config_name="explain")(_job)()
 

@@ -9,8 +9,24 @@ import hydra
 from omegaconf import DictConfig
 
 from scale import config as configuration
+from scale.config.help import show_help
+from scale.utils.cli import one_line_errors
 
 SKIPPED = 3  # exit status where files could not be used
+HELP = """\
+usage: python -m scale.predict run=DIR | "runs=[DIR,DIR]" input=FILE|DIR|CSV|NPZ output=DIR [key=value ...]
+
+Predicts files: output/predictions.csv has the predicted class, a calibrated probability for each class, the conformal
+set, the entropy, and whether the file looks unlike the training data. Files that cannot be used are named in
+output/skipped.csv, and make the exit status 3. A call that was stopped goes on. With labels (class folders, a column
+of the CSV) it is an external validation: metrics with intervals beside the run's own test. Research only.
+
+  python -m scale.predict run=DIR input=scan.nii.gz output=out explain=integrated_gradients
+  python -m scale.predict run=DIR input=FOLDER output=out
+  python -m scale.predict run=DIR input=mine.files/samples.csv source=FOLDER split=test output=out
+  python -m scale.predict -m run=DIR input=FOLDER output=out shards=4 shard=0,1,2,3 hydra/launcher=joblib
+  python -m scale.predict --cfg job                                 shows every key with its value
+"""
 
 
 def predict(config: DictConfig) -> int:
@@ -35,12 +51,12 @@ def predict(config: DictConfig) -> int:
         raise ValueError(f"split={config.split}: give train, val or test")
     import torch
 
-    from scale.evaluate import find_device
     from scale.inference import job
     from scale.inference.listing import listing_of
     from scale.inference.maps import Explainer
     from scale.inference.predictor import Predictor
-    from scale.runs import load_run
+    from scale.runs.load import load_run
+    from scale.runs.predict import find_device
 
     shard, folder = job.Shard(config.shard, config.shards), Path(config.output).expanduser()
     if config.threads:
@@ -76,15 +92,10 @@ def _job(config: DictConfig) -> int | None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from scale.usage import USER_ERRORS
-
     logging.basicConfig(format="%(message)s", level=logging.INFO, force=True)
     logging.getLogger("matplotlib").setLevel(logging.WARNING)
-    try:
+    with one_line_errors():
         status = predict(config)
-    except (*USER_ERRORS, MemoryError) as error:
-        print(f"scale: {error}", file=sys.stderr)
-        sys.exit(1)
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         return status
     sys.exit(status)
@@ -92,9 +103,7 @@ def _job(config: DictConfig) -> int | None:
 
 def main() -> None:
     """The command."""
-    from scale.usage import PREDICT, show_help
-
-    if show_help(sys.argv[1:], PREDICT):
+    if show_help(sys.argv[1:], HELP):
         return
     sys.argv[1:] = configuration.options_first(sys.argv[1:])
     configuration.check_command_line(sys.argv[1:], name="predict")

@@ -9,8 +9,25 @@ import hydra
 from omegaconf import DictConfig
 
 from scale import config as configuration
+from scale.config.help import show_help
+from scale.utils.cli import one_line_errors
 
 SKIPPED = 3  # exit status where files could not be used
+HELP = """\
+usage: python -m scale.prepare source=DIR|FILE.npz | labels=FILE.csv [source=DIR] output=NAME.npz [key=value ...]
+
+Turns a folder, a table or an npz file of any images or volumes (PNG, JPEG, TIFF, BMP, WebP, NIfTI, npy, npz, DICOM)
+into one file that python -m scale.train data=npz takes. What is inferred is printed and written to NAME.yaml; files
+that cannot be used are named in NAME.files/skipped.csv, and make the exit status 3. A call that was stopped goes on.
+
+  python -m scale.prepare source=DIR output=mine.npz                a subfolder for each class, perhaps below
+                                                                    train/ val/ test/
+  python -m scale.prepare labels=FILE.csv output=mine.npz           columns path and label, perhaps group and split;
+                                                                    several columns of 0 and 1: multi-label
+  python -m scale.prepare source=DIR output=mine.npz size=64 window=lung spacing=isotropic
+  python -m scale.prepare source=DIR output=mine.npz folds=5        then: -m sweep=folds data=npz data.path=mine.npz
+  python -m scale.prepare --cfg job                                 shows every key with its value
+"""
 
 
 def _run(config: DictConfig) -> int:
@@ -41,21 +58,14 @@ def _run(config: DictConfig) -> int:
 
 
 def _job(config: DictConfig) -> None:
-    from scale.usage import USER_ERRORS
-
     logging.basicConfig(format="%(message)s", level=logging.INFO, force=True)
-    try:
+    with one_line_errors():
         sys.exit(_run(config))
-    except USER_ERRORS as error:
-        print(f"scale: {error}", file=sys.stderr)
-        sys.exit(1)
 
 
 def main() -> None:
     """The command."""
-    from scale.usage import PREPARE, show_help
-
-    if show_help(sys.argv[1:], PREPARE):
+    if show_help(sys.argv[1:], HELP):
         return
     configuration.check_command_line(sys.argv[1:], name="prepare")
     folder = str(configuration.directory())

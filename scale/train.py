@@ -1,12 +1,12 @@
 """`python -m scale.train`: train on one data set, test once, keep the record in a run folder."""
 
 import functools
+import itertools
 import logging
-import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +14,39 @@ import hydra
 from omegaconf import DictConfig
 
 from scale import config as configuration
+from scale.config.help import groups, show_help
+from scale.utils.cli import USAGE, fail, one_line_errors
 
 if TYPE_CHECKING:
     import lightning as L
 
     from scale.data.datamodule import ImageDataModule
-    from scale.tasks.classification import ClassificationTask, Outputs
+    from scale.tasks.classification import ClassificationTask
+    from scale.tasks.outputs import Outputs
 
 log = logging.getLogger("scale")
+HELP = """\
+usage: python -m scale.train [group=option ...] [key=value ...]
+
+Trains on one MedMNIST data set, picks the epoch by val AUC, tests once, and keeps everything in a run folder.
+
+To start with:
+  python -m scale.train                                        synthetic 3D images, offline
+  python -m scale.train data=breastmnist                       a real data set, downloaded once
+  python -m scale.train data=vesselmnist3d trainer=gpu hardware=amp seed=1
+
+Groups (group=option; * is the default):
+{groups}
+Keys (key=value), for example:
+  seed=1   data.size=64   data.root=DIR   data.batch_size=64   trainer.max_epochs=30   hydra.run.dir=DIR
+  python -m scale.train --cfg job                              shows every key with its value
+  python -m scale.train -m seed=0,1,2 data=breastmnist         runs a sweep, each job in a process of its own
+  python -m scale.train -m sweep=seeds data=breastmnist        the same, ready-made; with hydra.sweep.dir=DIR the same
+                                                               command goes on where a sweep was stopped
+  python -m scale.train -m sweep=all hydra/launcher=joblib hydra.launcher.n_jobs=4    four jobs at a time
+  python -m scale.train -m experiment=ablation seed=0,1,2      runs the network without one of its parts at a time
+  python -m scale.train --hydra-help                           shows Hydra's own flags
+"""
 
 
 def train(config: DictConfig, folder: str | Path, *, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -42,34 +67,37 @@ def train(config: DictConfig, folder: str | Path, *, overrides: Sequence[str] = 
     """
     from lightning.pytorch.utilities import rank_zero_only
 
-    from scale import hardware, resume, runs
-    from scale.assembly import check_model
-    from scale.interruption import Interrupted, StopAtOnce
-    from scale.logs import logging_to
+    from scale import runs
+    from scale.runs import folder as record
+    from scale.runs import resume
+    from scale.runs.interruption import Interrupted, StopAtOnce
+    from scale.tasks.build import check_model
+    from scale.training import hardware
+    from scale.training.logs import logging_to
 
     folder = Path(folder)
-    main = getattr(rank_zero_only, "rank", 0) == 0
+    rank_zero = getattr(rank_zero_only, "rank", 0) == 0
     hardware.check(config)
     check_model(config)
     begun = (folder / runs.CONFIG).exists() and not (folder / runs.METRICS).exists()
-    going_on = config.resume is not None or (begun and resume.restarted())
+    resuming = config.resume is not None or (begun and resume.restarted())
     lock = None
-    if main:
-        lock = runs.reopen(folder) if going_on else runs.claim(folder)
-    with logging_to(folder / runs.LOG if main else None), StopAtOnce():
+    if rank_zero:
+        lock = record.reopen(folder) if resuming else record.claim(folder)
+    with logging_to(folder / runs.LOG if rank_zero else None), StopAtOnce():
         try:
             if config.rerun is not None:
                 resume.check_rerun(config, Path(config.rerun))
-            if going_on:
+            if resuming:
                 resume.check(config, folder)
-            elif main:
-                runs.write_record(folder, config, overrides)
-            checkpoint = resume.last_checkpoint(folder) if going_on else None
-            if main and going_on:
-                runs.add_to_record(folder, seed=config.seed, checkpoint=checkpoint and checkpoint.name)
+            elif rank_zero:
+                record.write_record(folder, config, overrides)
+            checkpoint = resume.last_checkpoint(folder) if resuming else None
+            if rank_zero and resuming:
+                record.add_to_record(folder, seed=config.seed, checkpoint=checkpoint and checkpoint.name)
             return _train(config, folder, checkpoint)
         except Interrupted as stop:
-            if main:
+            if rank_zero:
                 log.warning("%s; all is saved. Go on with: python -m scale.train resume=%s", stop, folder)
                 _requeue(stop.number)
             raise
@@ -77,8 +105,8 @@ def train(config: DictConfig, folder: str | Path, *, overrides: Sequence[str] = 
             # The console gets one line (from the command) or the traceback (in a notebook); the file has it all.
             extra = {"file_only": True}
             log.error("the run ended with %s: %s", type(error).__name__, error, exc_info=True, extra=extra)
-            if main and not going_on:
-                runs.release(folder)
+            if rank_zero and not resuming:
+                record.release(folder)
             raise
         finally:
             if lock is not None:
@@ -86,10 +114,13 @@ def train(config: DictConfig, folder: str | Path, *, overrides: Sequence[str] = 
 
 
 def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[str, Any]:
-    from scale import hardware, loggers, outcome, resume, runs, tta
-    from scale.assembly import build_datamodule, build_task, build_trainer
-    from scale.callbacks import history
+    from scale import runs
+    from scale.runs import resume
+    from scale.runs.folder import write_averaged
+    from scale.tasks.build import build_datamodule, build_task
     from scale.tasks.problem import Problem
+    from scale.training import hardware, loggers, outcome, tta
+    from scale.training.trainer import build_trainer
 
     hardware.prepare(config)
     started = time.perf_counter()
@@ -114,14 +145,15 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[st
         trainer = build_trainer(config, folder, samples=len(labels), logger=logger)
         if trainer.is_global_zero:
             loggers.log_configuration(logger, config)
-        prepared = time.perf_counter()
+        clock = [started, time.perf_counter()]
         trainer.fit(task, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
-        fitted = time.perf_counter()
+        clock.append(time.perf_counter())
         best = _load_best(trainer, task, folder)
         outputs = _evaluate(trainer, task, datamodule, test=config.test)
-        seconds = {"prepare": prepared - started, "fit": fitted - prepared, "evaluate": time.perf_counter() - fitted}
+        spent = (after - before for before, after in itertools.pairwise([*clock, time.perf_counter()]))
+        seconds = dict(zip(("prepare", "fit", "evaluate"), spent, strict=True))
         if checkpoint is not None and (folder / runs.HISTORY).exists():  # the earlier parts of the run count too
-            seconds["fit"] = sum(row["seconds"] for row in history.read(folder / runs.HISTORY))
+            seconds["fit"] = sum(row["seconds"] for row in runs.read_history(folder))
         again = functools.partial(_evaluate, trainer, task, datamodule, test=config.test)
         averaged = tta.predict(datamodule, outputs, again) if config.evaluation.tta else {}
         metrics = {
@@ -131,26 +163,41 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[st
             "model": {"name": outcome.choice(config, task, datamodule.image_shape), **cost},
         }
         if trainer.is_global_zero:
-            runs.write_averaged(folder, averaged)
+            write_averaged(folder, averaged)
             figures = outcome.write(folder, metrics, datamodule, outputs, partial=metrics["partial"])
-            summary = {f"{s}/{name}": value for s in (*outputs, *averaged) for name, value in metrics[s].items()}
-            loggers.log_results(logger, summary, figures, step=trainer.global_step)
+            loggers.log_results(logger, _summary(metrics, (*outputs, *averaged)), figures, step=trainer.global_step)
         failed = False
     finally:
         loggers.close_loggers(logger, failed=failed)
     if trainer.is_global_zero:
-        runs.write_json(folder / runs.METRICS, metrics)
-        log.info("%s", outcome.table(metrics))
-        log.info("run folder: %s", folder)
-        if config.rerun is not None:
-            resume.compare(metrics, Path(config.rerun))
+        _finish(folder, metrics, rerun=config.rerun)
     return metrics
+
+
+def _summary(metrics: dict[str, Any], splits: Iterable[str]) -> dict[str, Any]:
+    return {f"{split}/{name}": value for split in splits for name, value in metrics[split].items()}
+
+
+def _finish(folder: Path, metrics: dict[str, Any], *, rerun: str | None) -> None:
+    """Writes `metrics.json`, with which the run is done, and the page made from the folder. Says what was found."""
+    from scale.reporting import run_report
+    from scale.runs import METRICS, resume
+    from scale.training import outcome
+    from scale.utils.files import write_json
+
+    write_json(folder / METRICS, metrics)
+    if not metrics["partial"] and not metrics["fast_dev_run"]:  # a part of the splits is no result
+        log.info("report: %s", run_report.write(folder, metrics))
+    log.info("%s", outcome.table(metrics))
+    log.info("run folder: %s", folder)
+    if rerun is not None:
+        resume.compare(metrics, Path(rerun))
 
 
 def _announce(task: "ClassificationTask", datamodule: "ImageDataModule") -> dict[str, int]:
     """Says what is trained on what; returns what the network costs."""
-    from scale import outcome
     from scale.models.layers import macs, parameters
+    from scale.training import outcome
 
     cost = {"parameters": parameters(task.net), "macs": macs(task.net, datamodule.image_shape)}
     log.info("%s: %s", datamodule.info.title, outcome.describe(datamodule))
@@ -166,7 +213,7 @@ def _announce(task: "ClassificationTask", datamodule: "ImageDataModule") -> dict
 
 def _requeue(number: int) -> None:
     """After SLURM's warning that a job's time is up: asks for another run of it, which goes on here."""
-    from scale.interruption import requeue, slurm_job
+    from scale.utils.slurm import requeue, slurm_job
 
     if number != signal.SIGUSR1:
         return
@@ -212,9 +259,9 @@ def _job(config: DictConfig) -> str | None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from scale import resume, sweep_job
-    from scale.interruption import Interrupted, end_with_parent
-    from scale.usage import USER_ERRORS
+    from scale.runs import resume
+    from scale.runs.interruption import Interrupted, end_with_parent
+    from scale.sweeps import job as sweep_job
 
     settings = HydraConfig.get()
     if settings.mode == RunMode.MULTIRUN:
@@ -222,14 +269,10 @@ def _job(config: DictConfig) -> str | None:
     end_with_parent()
     logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of its font cache
     try:
-        metrics = train(config, Path(settings.runtime.output_dir), overrides=settings.overrides.task)
+        with one_line_errors():
+            metrics = train(config, Path(settings.runtime.output_dir), overrides=settings.overrides.task)
     except Interrupted as stop:
         sys.exit(128 + stop.number)
-    except USER_ERRORS as error:
-        if os.environ.get("HYDRA_FULL_ERROR") == "1":
-            raise
-        print(f"scale: {error}", file=sys.stderr)
-        sys.exit(1)
     if config.rerun is not None and resume.differing(metrics, Path(config.rerun)):
         sys.exit(1)
     return None
@@ -237,17 +280,13 @@ def _job(config: DictConfig) -> str | None:
 
 def main() -> None:
     """The command."""
-    from scale.resume import expand
-    from scale.usage import TRAIN, USER_ERRORS, show_help
+    from scale.runs.resume import expand
 
-    if show_help(sys.argv[1:], TRAIN):
+    if show_help(sys.argv[1:], HELP, groups=groups):
         return
     sys.argv[1:] = configuration.options_first(sys.argv[1:])
-    try:
+    with one_line_errors(status=USAGE):
         sys.argv[1:] = expand(sys.argv[1:])
-    except USER_ERRORS as error:
-        print(f"scale: {error}", file=sys.stderr)
-        sys.exit(2)
     configuration.check_command_line(sys.argv[1:])
     configuration.check_run_folder(sys.argv[1:])
     configuration.share_stamp()
@@ -255,8 +294,7 @@ def main() -> None:
     try:
         hydra.main(version_base=configuration.VERSION_BASE, config_path=folder, config_name="train")(_job)()
     except KeyboardInterrupt:  # before the run began, or a second Ctrl-C
-        print("scale: stopped by SIGINT", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
+        fail("stopped by SIGINT", status=128 + signal.SIGINT)
 
 
 if __name__ == "__main__":

@@ -12,15 +12,36 @@ from typing import TYPE_CHECKING, TypeVar
 from omegaconf import DictConfig
 
 from scale import config as configuration
-from scale import schemas
-from scale.signatures import nearest
+from scale.config import schemas
+from scale.config.help import settings, show_help
+from scale.config.keys import key_of
+from scale.utils.choices import nearest
+from scale.utils.cli import USAGE, fail, one_line_errors
 
 if TYPE_CHECKING:
-    from scale.space import Space
-    from scale.study import Study
+    from scale.tuning.space import Space
+    from scale.tuning.study import Study
 
 log = logging.getLogger("scale")
 BEST, LOG = "best", "tune.log"
+HELP = """\
+usage: python -m scale.tune [study=DIR] [tune=SPACE] [n_trials=20] [n_jobs=1] [group=option ...] [key=value ...]
+
+Searches for a better configuration by val AUC. Each trial is a run in a process of its own, which never looks at the
+test split; all train with the same seed. Trial 0 is the configuration itself, as python -m scale.train takes it. A
+trial that is worse than the median is stopped early. The same command goes on where an earlier one stopped; given in
+several terminals, it shares the work.
+
+  python -m scale.tune data=breastmnist n_trials=40
+  python -m scale.tune data=breastmnist tune=optimizer n_jobs=2        two trials at a time
+  python -m scale.tune data=breastmnist --config-dir DIR tune=mine     the space in DIR/tune/mine.yaml
+  python -m scale.train --config-dir DIR experiment=best              the best trial of the study in DIR, with its test
+
+Spaces (tune=...): {spaces}
+Keys of the study, with their defaults:
+{settings}
+All other groups and keys: python -m scale.train --help
+"""
 PLACES = "every trial has a folder of its own in that of the study, which study=... names"
 REFUSED = {
     "hydra": PLACES,
@@ -63,8 +84,8 @@ def plan(overrides: Sequence[str], *, config_dir: str | None = None) -> Plan:
     Raises:
         ConfigError: with every problem that was found.
     """
-    from scale import experiment
-    from scale import space as spaces
+    from scale.config import experiment
+    from scale.tuning import space as spaces
 
     problems: list[str] = []
     space: Space | None = None
@@ -98,11 +119,11 @@ def tune(plan: Plan) -> "Study":
         ValueError: the folder holds another study; the configuration cannot be written as a file; every trial fails.
         KeyboardInterrupt: it was asked to stop; the same command goes on.
     """
-    from scale import space as spaces
-    from scale import study_report
-    from scale.logs import logging_to
-    from scale.study import Study
-    from scale.trials import Runner
+    from scale.training.logs import logging_to
+    from scale.tuning import report as study_report
+    from scale.tuning import space as spaces
+    from scale.tuning.study import Study
+    from scale.tuning.trials import Runner
 
     settings = plan.settings
     first = spaces.default(plan.space, plan.config, plan.overrides, config_dir=plan.config_dir)
@@ -143,8 +164,8 @@ def tune(plan: Plan) -> "Study":
 
 def write_best(plan: Plan, study: "Study") -> None:
     """Writes the best trial as an experiment of the study's folder."""
-    from scale import experiment
-    from scale import space as spaces
+    from scale.config import experiment
+    from scale.tuning import space as spaces
 
     best = study.best()
     if best is None:
@@ -187,16 +208,16 @@ def _flags(plan: Plan) -> list[str]:
 
 def _environment(plan: Plan, slot: int) -> dict[str, str]:
     """A trial's share of the machine."""
-    from scale import sweep
+    from scale.runs.machine import cores, gpus_of, visible_gpus
 
     slots, trainer = plan.settings.n_jobs, plan.config.trainer
     if slots == 1:
         return {}
-    variables = {"OMP_NUM_THREADS": str(max(1, sweep.cores() // slots))}
-    visible = sweep.visible_gpus()
+    variables = {"OMP_NUM_THREADS": str(max(1, cores() // slots))}
+    visible = visible_gpus()
     if visible and trainer.accelerator in ("gpu", "cuda", "auto"):
         devices = trainer.devices if isinstance(trainer.devices, int) else None
-        share = sweep.gpus_of(slot, slots=slots, visible=visible, devices=devices)
+        share = gpus_of(slot, slots=slots, visible=visible, devices=devices)
         variables["CUDA_VISIBLE_DEVICES"] = ",".join(share)
     return variables
 
@@ -208,7 +229,7 @@ def _split(overrides: Sequence[str], problems: list[str]) -> tuple[list[str], li
     known = sorted(own | of_trials | groups)
     found: tuple[list[str], list[str]] = ([], [])
     for override in overrides:
-        root = override.lstrip("+~").partition("=")[0].partition(".")[0].partition("@")[0]
+        root = key_of(override).partition(".")[0].partition("@")[0]
         if root in REFUSED:
             problems.append(f"{override}: {REFUSED[root]}")
         elif override.startswith("~"):
@@ -230,9 +251,11 @@ def _collect(problems: list[str], call: Callable[[], T]) -> T | None:
 
 def main() -> None:
     """The command."""
-    from scale.usage import TUNE, USER_ERRORS, show_help
-
-    if show_help(sys.argv[1:], TUNE):
+    parts = {
+        "spaces": lambda: " ".join(configuration.options("tune")),
+        "settings": lambda: settings("tune", first="study"),
+    }
+    if show_help(sys.argv[1:], HELP, **parts):
         return
     parser = argparse.ArgumentParser(prog="python -m scale.tune", add_help=False, allow_abbrev=False)
     parser.add_argument("--config-dir", "-cd")
@@ -241,16 +264,12 @@ def main() -> None:
     try:
         import optuna  # noqa: F401 - it is an extra
     except ModuleNotFoundError as error:
-        print(f"scale: tuning needs {error.name}: pip install 'scale-medvision[tune]'", file=sys.stderr)
-        sys.exit(1)
+        fail(f"tuning needs {error.name}: pip install 'scale-medvision[tune]'")
     try:
-        study = tune(plan(given.overrides, config_dir=given.config_dir))
+        with one_line_errors():
+            study = tune(plan(given.overrides, config_dir=given.config_dir))
     except configuration.ConfigError as error:
-        print(f"scale: {error}", file=sys.stderr)
-        sys.exit(2)
-    except USER_ERRORS as error:
-        print(f"scale: {error}", file=sys.stderr)
-        sys.exit(1)
+        fail(error, status=USAGE)
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(1 if any("error" in trial.user_attrs for trial in study.trials()) else 0)

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 import scale
-from scale.attribution import record
-from scale.attribution.quality import MEASURES
+from scale.attribution.metrics.quality import MEASURES
+from scale.attribution.report import files as record
 from scale.config import ConfigError
 from scale.explain import explain
 from scale.train import train
@@ -136,7 +136,7 @@ def test_all_methods_run_by_default_and_a_second_call_replaces_the_first(runs, m
     folder = run(runs / "flat", "indices=[3,5]", "attribution.quality.samples=0", "groups=false")
     arrays = np.load(folder / "samples" / "000003_chosen.npz")
     methods = {name.removeprefix("map_") for name in arrays if name.startswith("map_")}
-    from scale.attribution.methods import METHODS
+    from scale.attribution.methods.attribute import METHODS
 
     assert methods == set(METHODS) - {"gradcam"}
     assert table(folder / "quality.csv") == []
@@ -212,7 +212,7 @@ def test_a_baseline_is_explained_without_attention(runs):
     ],
 )
 def test_what_cannot_be_done_is_said_before_anything_runs(runs, monkeypatch, name, overrides, error, message):
-    from scale.attribution import measuring
+    from scale.attribution.metrics import measure as measuring
 
     monkeypatch.setattr(measuring.Explainer, "maps", lambda *_, **__: pytest.fail("ran"))
     with pytest.raises(error, match=message):
@@ -280,7 +280,7 @@ def test_a_map_that_is_not_finite_is_named_by_its_sample(runs, monkeypatch):
 
 
 def test_the_log_tells_how_far_it_is(runs, monkeypatch, capsys):
-    from scale import progress
+    from scale.utils import progress
 
     monkeypatch.setattr(progress, "SECONDS", 0.0)
     folder = run(runs / "flat", "indices=[1]", "attribution.methods=[saliency,edges]", "attribution.quality.samples=0")
@@ -292,7 +292,7 @@ def test_the_log_tells_how_far_it_is(runs, monkeypatch, capsys):
 
 
 def test_a_terminal_gets_a_bar(capsys):
-    from scale.progress import Progress
+    from scale.utils.progress import Progress
 
     with Progress(10, bar=True) as bar:
         bar.begin("maps")

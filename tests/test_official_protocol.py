@@ -8,15 +8,16 @@ import torch
 import torch.nn.functional as F
 
 import scale
-from scale.assembly import build_datamodule, build_task, build_trainer
 from scale.callbacks.checkpoint import BestAndLast
 from scale.data import catalog, phantom
 from scale.data.datamodule import MedMNISTDataModule
 from scale.data.normalisation import official_statistics
 from scale.data.sampling import TrainBatches
 from scale.models.baselines import ResNet
+from scale.tasks.build import build_datamodule, build_task
 from scale.tasks.problem import Problem
 from scale.train import train
+from scale.training.trainer import build_trainer
 
 
 @pytest.mark.parametrize(("dims", "batch_size"), [(2, 128), (3, 32)])

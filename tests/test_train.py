@@ -12,9 +12,10 @@ from omegaconf import OmegaConf
 
 import scale
 from scale import runs
-from scale.callbacks import history
 from scale.data import catalog, phantom
-from scale.evaluate import evaluate_run, predict, score_file
+from scale.evaluate import evaluate_run, score_file
+from scale.runs import read_history
+from scale.runs.predict import predict
 from scale.train import train
 
 RECORD = {
@@ -234,7 +235,7 @@ def test_mixed_precision_is_for_training_alone(tmp_path, phantom_root):
 def test_figures_of_val_stand_only_where_it_was_seen_and_a_profile_is_written(tmp_path, phantom_root):
     more = ["debug=profile", "trainer.max_epochs=4", "trainer.check_val_every_n_epoch=2"]
     train(scale.compose(_small(phantom_root, *more)), tmp_path / "run")
-    rows = history.read(tmp_path / "run" / "history.csv")
+    rows = read_history(tmp_path / "run")
     assert ["val/auc" in row for row in rows] == [False, True, False, True]
     assert len({row["lr"] for row in rows}) == 4
     lines = [line for line in (tmp_path / "run" / "train.log").read_text().splitlines() if "epoch " in line]
@@ -258,7 +259,7 @@ def test_weights_and_budget_reach_the_training(tmp_path, phantom_root):
     ("balance", "given"), [("none", None), ("weights", "class_weights"), ("root", "logit_adjustment")]
 )
 def test_balance_reaches_the_loss(balance, given, tmp_path, phantom_root, monkeypatch):
-    from scale import assembly
+    from scale.training import trainer as assembly
 
     made = []
     build = assembly.build_task

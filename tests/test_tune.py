@@ -14,16 +14,21 @@ import pytest
 from omegaconf import OmegaConf
 from processes import wait_for
 
-from scale import config, jobs, report, tune
+from scale import config, tune
 from scale.evaluate import evaluate_run
+from scale.published import ours as report
+from scale.runs import process as jobs
 
 STAND_IN = (sys.executable, "-S", str(Path(__file__).with_name("stand_in.py")))
 SPACE = "optimizer.lr: {low: 1e-4, high: 0.1, log: true}\noptimizer.weight_decay: {low: 0.01, high: 0.5}\n"
 # A command of its own whose runs are stand-ins.
 COMMAND = f"""
-from scale import experiment, jobs, study_report, tune
-jobs.COMMAND = {STAND_IN!r}
-study_report._draw = experiment.write = lambda *_, **__: None
+from scale import tune
+from scale.config import experiment
+from scale.runs import process
+from scale.tuning import report
+process.COMMAND = {STAND_IN!r}
+report._draw = experiment.write = lambda *_, **__: None
 tune.main()
 """
 COMPOSE = config.compose
@@ -51,11 +56,11 @@ def composed_once():
 def given(request, tmp_path, own, composed_once, monkeypatch):
     """A command line for a study of stand-ins, without the number of trials."""
     monkeypatch.setattr(jobs, "COMMAND", STAND_IN)
-    monkeypatch.setattr("scale.trials.POLL_SECONDS", 0.02)
+    monkeypatch.setattr("scale.tuning.trials.POLL_SECONDS", 0.02)
     monkeypatch.setattr(config, "compose", composed_once)
     if request.function is not test_a_study_from_end_to_end:
-        monkeypatch.setattr("scale.study_report._draw", lambda study: None)
-        monkeypatch.setattr("scale.experiment.write", lambda *_, **__: None)
+        monkeypatch.setattr("scale.tuning.report._draw", lambda study: None)
+        monkeypatch.setattr("scale.config.experiment.write", lambda *_, **__: None)
     study = tmp_path / "study"
     return [
         *("tune=two", f"study={study}", "data=phantom2d", "model=scale_tiny", "budget.max_epochs=6"),
@@ -131,8 +136,8 @@ def test_trials_at_the_same_time(given, own, tmp_path, monkeypatch):
 
 
 def test_trials_at_the_same_time_share_the_machine(given, own, monkeypatch):
-    monkeypatch.setattr("scale.sweep.cores", lambda: 8)
-    monkeypatch.setattr("scale.sweep.visible_gpus", lambda: ["4", "5"])
+    monkeypatch.setattr("scale.runs.machine.cores", lambda: 8)
+    monkeypatch.setattr("scale.runs.machine.visible_gpus", lambda: ["4", "5"])
     plan = tune.plan([*given, "n_jobs=2", "trainer=gpu"], config_dir=own)
     shares = [tune._environment(plan, slot) for slot in (0, 1)]
     assert shares == [{"OMP_NUM_THREADS": "4", "CUDA_VISIBLE_DEVICES": name} for name in ("4", "5")]

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from scale.signatures import nearest
+from scale.utils.choices import nearest
 
 STREAMS = ("planar", "volumetric")
 LEVELS = ("fine", "middle", "coarse")

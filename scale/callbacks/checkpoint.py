@@ -11,9 +11,10 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 
-from scale.interruption import Interrupted, Signals
+from scale.runs import CHECKPOINTS
+from scale.runs.interruption import Interrupted, Signals
 
-FOLDER, BEST, LAST, PREVIOUS = "checkpoints", "best.ckpt", "last.ckpt", "previous.ckpt"
+BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 
 
 class BestAndLast(Checkpoint):
@@ -105,7 +106,7 @@ class BestAndLast(Checkpoint):
 
     def save(self, trainer: L.Trainer, *, best: bool) -> None:
         """Writes `last.ckpt` and, where asked for, `best.ckpt`; all processes must call it."""
-        folder = Path(trainer.default_root_dir) / FOLDER
+        folder = Path(trainer.default_root_dir) / CHECKPOINTS
         partial = folder / "partial.ckpt"
         trainer.save_checkpoint(partial)
         if trainer.is_global_zero:

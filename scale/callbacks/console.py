@@ -56,7 +56,7 @@ class Console(L.Callback):
             self._bar.set_postfix(epoch=f"{done}/{self._epochs}", **shown)
         left = (time.perf_counter() - self._started) / (done - self._first) * (self._epochs - done)
         text = "  ".join(f"{name} {value}" for name, value in shown.items())
-        line = f"epoch {done:>3}/{self._epochs}  {text}  {_clock(left)} left"
+        line = f"epoch {done:>3}/{self._epochs}  {text}  {tqdm.format_interval(left)} left"
         log.info(line, extra=FILE_ONLY if self._bar is not None else None)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -71,9 +71,3 @@ class Console(L.Callback):
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -10,7 +10,7 @@ import torch
 from matplotlib.figure import Figure
 
 from scale.attribution.catalog import METHODS, check_name
-from scale.loggers import log_figures
+from scale.training.loggers import log_figures
 
 log = logging.getLogger("scale")
 DEFAULT = (  # cheap, and what moves while a network learns where to look
@@ -57,7 +57,7 @@ class LogExplanations(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Raises ValueError for a method that does not fit the network, before the training begins."""
-        from scale.attribution.methods import applicable, obstacle
+        from scale.attribution.methods.attribute import applicable, obstacle
 
         net: Any = pl_module.net
         fitting = applicable(net)
@@ -88,7 +88,10 @@ class LogExplanations(L.Callback):
         log_figures(trainer.loggers, figures, step=trainer.global_step, folder=folder, label=f"_epoch_{epoch:03d}")
 
     def _figures(self, trainer: L.Trainer, pl_module: L.LightningModule, epoch: int) -> dict[str, Figure]:
-        from scale.attribution import figures, methods, record, selection
+        from scale.attribution import selection
+        from scale.attribution.methods import attribute as methods
+        from scale.attribution.report import figures
+        from scale.attribution.report import files as record
 
         module: Any = trainer.datamodule  # type: ignore[attr-defined]
         task: Any = pl_module
@@ -136,7 +139,7 @@ class LogExplanations(L.Callback):
 
     def _probabilities(self, task: Any, images: torch.Tensor) -> np.ndarray:
         """Probabilities (B, columns) in evaluation mode; the modes stay as they are."""
-        from scale.attribution.methods import copied
+        from scale.attribution.methods.attribute import copied
 
         with torch.inference_mode():
             found: np.ndarray = task.problem.probabilities(copied(task.net)(images)).cpu().numpy()

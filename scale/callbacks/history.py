@@ -1,16 +1,15 @@
 """The curves of a run in one table."""
 
-import csv
-import io
 import time
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 
-from scale.data.files import replacing
+from scale.runs import HISTORY
+from scale.utils.files import write_csv
 
-COLUMNS = ("epoch", "step", "train/loss", "val/loss", "val/auc", "val/acc", "lr", "seconds")
+COLUMNS = ("epoch", "step", "train/loss", "train/main_loss", "val/loss", "val/auc", "val/acc", "lr", "seconds")
 
 
 class History(L.Callback):
@@ -48,7 +47,7 @@ class History(L.Callback):
         values |= own | {"seconds": round(self._clock(), 3)}
         self.rows.append({column: values[column] for column in COLUMNS if column in values})
         if trainer.is_global_zero:
-            self._write(Path(trainer.default_root_dir) / "history.csv")
+            write_csv(Path(trainer.default_root_dir) / HISTORY, COLUMNS, self.rows)
         self._started, self._spent = time.perf_counter(), 0.0
 
     def state_dict(self) -> dict[str, Any]:
@@ -61,17 +60,3 @@ class History(L.Callback):
 
     def _clock(self) -> float:
         return self._spent + time.perf_counter() - self._started
-
-    def _write(self, path: Path) -> None:
-        text = io.StringIO()
-        table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-        table.writeheader()
-        table.writerows(self.rows)
-        with replacing(path) as file:
-            file.write(text.getvalue().encode())
-
-
-def read(path: str | Path) -> list[dict[str, float]]:
-    """The rows of a `history.csv`; what an epoch does not have is left out."""
-    with Path(path).open(newline="") as file:
-        return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from scale.data.files import exclusive, is_disk_full, replacing
+from scale.utils.files import exclusive, is_disk_full, replacing
 
 log = logging.getLogger(__name__)
 _CHUNK = 4 << 20  # bytes copied at a time

@@ -5,14 +5,15 @@ loaded by file location, because importing the package imports torch. Added here
 symmetries that keep the label (with the reason), and what a user must know before believing a number.
 """
 
-import difflib
 import functools
 import importlib.util
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+
+from scale.utils.choices import suggest
 
 _PROBLEM_OF_TASK = {
     "binary-class": "binary",
@@ -20,6 +21,7 @@ _PROBLEM_OF_TASK = {
     "multi-label, binary-class": "multilabel",
     "ordinal-regression": "ordinal",
 }
+PROBLEMS = tuple(_PROBLEM_OF_TASK.values())
 _SIZES = {2: (28, 64, 128, 224), 3: (28, 64)}
 
 
@@ -225,11 +227,3 @@ def get(flag: str) -> DataSet:
         _files={size: (info[f"url{suffix}"], info[f"MD5{suffix}"]) for size, suffix in suffixes.items()},
         shapes=flag in _SHAPES,
     )
-
-
-def suggest(given: str, allowed: Iterable[str]) -> str:
-    """The second half of an error about a name: the nearest allowed one, and all of them."""
-    names = list(allowed)
-    near = difflib.get_close_matches(str(given).lower(), names, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"{hint}Allowed: {', '.join(names)}"

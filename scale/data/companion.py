@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from scale.data.files import replacing
-from scale.data.layout import PROBLEMS
+from scale.data.catalog import PROBLEMS
+from scale.utils.files import replacing
 
 VERSION = 1
 

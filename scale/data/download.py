@@ -9,7 +9,7 @@ from typing import TypeVar
 import requests
 from tqdm import tqdm
 
-from scale.data.files import exclusive, is_disk_full, md5_of
+from scale.utils.files import exclusive, is_disk_full, md5_of
 
 # Seconds. A silent network is given up after at most STALL + AGAIN = 14 of them.
 ANSWER = 12.0  # for the first answer

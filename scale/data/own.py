@@ -14,9 +14,9 @@ import numpy as np
 from scale.data import catalog, companion, folds, phantom, store
 from scale.data.catalog import DataSet, Symmetry
 from scale.data.datamodule import ImageDataModule
-from scale.data.files import exclusive
 from scale.data.folds import Selected
 from scale.data.store import Split
+from scale.utils.files import exclusive
 
 
 class NpzDataModule(ImageDataModule):

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from scale.data import archive
-from scale.data.catalog import suggest
 from scale.data.layout import PROBLEMS
 from scale.data.scenes import LARGE, SHAPES, SMALL, Scene, Thing, random_frame, random_waves, render
+from scale.utils.choices import suggest
 
 VERSION = 1  # counts up when the same seed gives other images
 KINDS = tuple((shape, radius) for radius in (LARGE, SMALL) for shape in SHAPES)  # kind k of a mask is KINDS[k - 1]

@@ -16,14 +16,23 @@ import numpy as np
 from scale.data import archive, catalog
 from scale.data.archive import Header, Unpacked
 from scale.data.download import by_hand, fetch
-from scale.data.files import md5_of
 from scale.data.images import Images
-from scale.data.layout import Layout, as_labels, check_classes, check_images, check_labels, infer, missing
-from scale.data.pool import split_pool
+from scale.data.layout import (
+    SPLITS,
+    Layout,
+    as_labels,
+    check_classes,
+    check_images,
+    check_labels,
+    infer,
+    missing,
+    split_pool,
+)
+from scale.utils.choices import suggest
+from scale.utils.files import md5_of
 
 __all__ = ["SPLITS", "Images", "Layout", "Split", "layout", "load", "locate", "read", "split_pool"]
 
-SPLITS = ("train", "val", "test")
 LARGE = 512 << 20  # bytes of images and masks in one file
 
 
@@ -190,7 +199,7 @@ def _labels(path: Path, split: str) -> np.ndarray:
 def _check_present(headers: Mapping[str, Header], splits: Sequence[str]) -> None:
     unknown = sorted(set(splits) - set(SPLITS))
     if unknown:
-        raise ValueError(f"unknown split {unknown[0]!r}; {catalog.suggest(unknown[0], SPLITS)}")
+        raise ValueError(f"unknown split {unknown[0]!r}; {suggest(unknown[0], SPLITS)}")
     message = missing(headers, splits)
     if message:
         raise ValueError(message)

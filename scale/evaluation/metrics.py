@@ -1,17 +1,17 @@
 """Scores of a split: the official AUC and ACC, and the other figures that papers report."""
 
-import difflib
 import warnings
 from collections.abc import Sequence
 
 import numpy as np
 
+from scale.data.catalog import PROBLEMS
 from scale.evaluation.calibration import expected_calibration_error
 from scale.evaluation.counts import Cells, kappa, mcc, rates, summary
 from scale.evaluation.counts import one_vs_rest as against_rest
 from scale.evaluation.ranking import Ranked
+from scale.utils.choices import suggest
 
-PROBLEMS = ("binary", "multiclass", "multilabel", "ordinal")
 BINS = 15  # of the calibration error
 _SMALLEST = float(np.finfo(np.float32).eps)  # logarithms stop here: the probabilities were float32
 
@@ -191,9 +191,7 @@ def checked(labels: np.ndarray, probabilities: np.ndarray, problem: str) -> tupl
         ValueError: as `official_scores`.
     """
     if problem not in PROBLEMS:
-        near = difflib.get_close_matches(problem, PROBLEMS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"unknown problem {problem!r}{hint} (allowed: {', '.join(PROBLEMS)})")
+        raise ValueError(f"unknown problem {problem!r}; {suggest(problem, PROBLEMS)}")
     labels, probabilities = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
     given = f"got labels {labels.shape} and probabilities {probabilities.shape}"
     if probabilities.ndim != 2 or len(probabilities) == 0 or len(labels) != len(probabilities):
@@ -220,6 +218,50 @@ def checked(labels: np.ndarray, probabilities: np.ndarray, problem: str) -> tupl
     if labels.min() < 0 or labels.max() > top:
         raise ValueError(f"labels of a {problem} problem must lie in 0..{top}; got {labels.min()}..{labels.max()}")
     return labels.astype(np.int64), probabilities
+
+
+def checked_names(
+    labels: np.ndarray, probabilities: np.ndarray, problem: str, names: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `checked`, with a name for each column.
+
+    Raises:
+        ValueError: as `official_scores`, or another number of names.
+    """
+    labels, probabilities = checked(labels, probabilities, problem)
+    if len(names) != probabilities.shape[1]:
+        raise ValueError(f"{len(names)} names for {probabilities.shape[1]} columns of probabilities")
+    return labels, probabilities
+
+
+def confident_mistakes(
+    labels: np.ndarray, probabilities: np.ndarray, problem: str, count: int
+) -> list[tuple[int, int, int, float]]:
+    """The wrong predictions of which the network was most certain.
+
+    Args:
+        labels: (N, L).
+        probabilities: (N, columns).
+        problem: one of `PROBLEMS`.
+        count: of mistakes at most; for multilabel a sample's worst label stands for it.
+
+    Returns:
+        The sample's row, its class, the predicted class, and that one's probability, most certain first. For
+        multilabel: the row, the label's number, 1 if it was found and is absent or 0 if it was missed, and the
+        probability of what was predicted.
+    """
+    labels, probabilities = checked(labels, probabilities, problem)
+    predicted = predicted_labels(probabilities, problem)
+    if problem == "multilabel":
+        belief = np.where(predicted == 1, probabilities, 1 - probabilities) * (predicted != labels)
+        worst = belief.argmax(axis=1)
+        certain, rows = belief.max(axis=1), np.arange(len(labels))
+        found = zip(rows, worst, predicted[rows, worst], certain, strict=True)
+    else:
+        certain = np.take_along_axis(probabilities, predicted[:, None], axis=1)[:, 0] * (predicted != labels)
+        found = zip(np.arange(len(labels)), labels, predicted, certain, strict=True)
+    wrong = sorted(((int(a), int(b), int(c), float(d)) for a, b, c, d in found if d > 0), key=lambda item: -item[3])
+    return wrong[:count]
 
 
 def _check_probabilities(probabilities: np.ndarray, problem: str) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from scale.data import catalog
-from scale.data.files import replacing
 from scale.evaluation import metrics
+from scale.utils.files import replacing
 
 SPLITS = ("train", "val", "test")
 PATTERN = "{flag}{_size if not 28}_{split}_[AUC]x.xxx_[ACC]x.xxx@{run}.csv"

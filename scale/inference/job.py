@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from scale.data.files import exclusive, replacing
 from scale.inference import validation
 from scale.inference.listing import labels_of
 from scale.inference.maps import Explainer
@@ -19,7 +18,8 @@ from scale.inference.predictor import Predictor
 from scale.preparing.pool import CHUNK, read_all
 from scale.preparing.samples import Listing
 from scale.preparing.write import write_skipped
-from scale.progress import Progress
+from scale.utils.files import exclusive, replacing
+from scale.utils.progress import Progress
 
 log = logging.getLogger("scale")
 PREDICTIONS, SKIPPED, RECORD = "predictions.csv", "skipped.csv", "prediction.json"

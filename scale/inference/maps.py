@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from scale.attribution import page
 from scale.attribution.catalog import METHODS
-from scale.attribution.colours import limit, overlay
-from scale.attribution.methods import applicable, attribute, obstacle
+from scale.attribution.methods.attribute import applicable, attribute, obstacle
+from scale.attribution.report import page
+from scale.attribution.report.colours import limit, overlay
 from scale.inference.predictor import Predictor
 from scale.preparing.pool import picture
 from scale.preparing.preprocess import Preprocessing

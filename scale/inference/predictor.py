@@ -6,17 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scale.evaluation.ensemble import average
-from scale.inference import record, uncertainty
+from scale.inference import uncertainty
 from scale.preparing.preprocess import Geometry
 from scale.readers import Picture, UnreadableError, read
 from scale.readers.arrays import picture_of
+from scale.runs import inputs as run_inputs
+from scale.tasks.outputs import average
 
 if TYPE_CHECKING:
     import pandas as pd
     import torch
 
-    from scale.runs import Run
+    from scale.runs.load import Run
 
 SAME = ("flag", "problem", "num_classes", "image_shape")  # of runs that are averaged
 
@@ -38,7 +39,7 @@ class Predictor:
         self, runs: Sequence["Run"], *, device: str = "cpu", alpha: float = 0.1, calibrate: bool = True
     ) -> None:
         first = runs[0]
-        inputs = [record.read(run.folder, run.metrics) for run in runs]
+        inputs = [run_inputs.read(run.folder, run.metrics) for run in runs]
         for run, own in zip(runs, inputs, strict=True):
             different = [key for key in SAME if run.metrics[key] != first.metrics[key]]
             if different or own != inputs[0]:

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from scale.data.files import replacing
 from scale.evaluation import conformal
 from scale.evaluation.bootstrap import bootstrap
-from scale.evaluation.ensemble import average
 from scale.evaluation.metrics import scores
 from scale.inference.predictor import Predictor
+from scale.tasks.outputs import average
+from scale.utils.files import replacing
 
 NAME = "validation.json"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from scale.models.layers import Conv3d, conv3d, norm
-from scale.models.scale_net import Intermediates, check_choice
+from scale.models.layers import Conv3d, Intermediates, conv3d, norm
+from scale.utils.choices import check_choice
 
 CONVOLUTIONS = ("3d", "2.5d", "acs")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 import torch.distributed as dist
@@ -12,6 +12,26 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
+
+
+class Intermediates(NamedTuple):
+    """What the network looked at.
+
+    Attributes:
+        features: (B, num_features), what the head reads.
+        scale_attention: for each stream the weights of the levels on the middle grid, which sum to 1 over the levels:
+            `planar` (B, images, levels, H, W), `volumetric` (B, levels, D, H, W). Empty without scale attention.
+        cross_attention: `planar` (B, heads, N, M): planar tokens read volumetric ones; `volumetric` (B, heads, M, N).
+            Rows sum to 1. Empty without cross-modal attention.
+        stream_gate: (B, 2), planar and volumetric, sums to 1; None where there is no gate.
+        positions: for each stream the coordinates (N, 3) of its tokens in the common frame [-1, 1]^3.
+    """
+
+    features: Tensor
+    scale_attention: dict[str, Tensor]
+    cross_attention: dict[str, Tensor]
+    stream_gate: Tensor | None
+    positions: dict[str, Tensor]
 
 
 def conv3d(

@@ -2,40 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
-from typing import NamedTuple, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from scale.models.attention import ScaleAttention
 from scale.models.fusion import Calibration, Fusion, pool
-from scale.models.layers import Dropout, FourierPosition, resample
+from scale.models.layers import Dropout, FourierPosition, Intermediates, resample
 from scale.models.lifting import Lifting, shrink, shrink_factor
 from scale.models.streams import Stream
+from scale.utils.choices import check_choice
 
 STREAMS = ("planar", "volumetric")
-
-
-class Intermediates(NamedTuple):
-    """What the network looked at.
-
-    Attributes:
-        features: (B, num_features), what the head reads.
-        scale_attention: for each stream the weights of the levels on the middle grid, which sum to 1 over the levels:
-            `planar` (B, images, levels, H, W), `volumetric` (B, levels, D, H, W). Empty without scale attention.
-        cross_attention: `planar` (B, heads, N, M): planar tokens read volumetric ones; `volumetric` (B, heads, M, N).
-            Rows sum to 1. Empty without cross-modal attention.
-        stream_gate: (B, 2), planar and volumetric, sums to 1; None where there is no gate.
-        positions: for each stream the coordinates (N, 3) of its tokens in the common frame [-1, 1]^3.
-    """
-
-    features: Tensor
-    scale_attention: dict[str, Tensor]
-    cross_attention: dict[str, Tensor]
-    stream_gate: Tensor | None
-    positions: dict[str, Tensor]
 
 
 class ScaleNet(nn.Module):
@@ -226,12 +206,3 @@ class ScaleNet(nn.Module):
         if self.auxiliary_heads:
             features = torch.cat([pool(tokens[self.native]), features], dim=1)
         return Intermediates(features, weights, attention, gate, positions), tokens
-
-
-def check_choice(name: str, value: object, allowed: tuple[object, ...]) -> None:
-    """Raises ValueError, with the nearest allowed value, if `value` is not one of `allowed`."""
-    if value in allowed:
-        return
-    near = difflib.get_close_matches(str(value), [str(a) for a in allowed], n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"{name}={value!r} is not one of {', '.join(map(str, allowed))}{hint}")

@@ -11,9 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scale.models.layers import resample
-from scale.models.scale_net import Intermediates
-from scale.signatures import nearest
+from scale.models.layers import Intermediates, resample
+from scale.utils.choices import nearest
 
 log = logging.getLogger("scale")
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from scale.data.catalog import DataSet
-from scale.data.files import exclusive
 from scale.data.own import NpzDataModule
 from scale.data.store import Split, folder
 from scale.preparing.job import prepare
 from scale.preparing.samples import files_below
 from scale.preparing.settings import Settings
+from scale.utils.files import exclusive
 
 log = logging.getLogger("scale")
 SHOWN = 5  # skipped files that are named in the log

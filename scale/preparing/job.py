@@ -14,7 +14,7 @@ from scale.preparing.pool import Pool
 from scale.preparing.preprocess import Preprocessing
 from scale.preparing.samples import Listing, Sample, from_folder, from_npz, from_table
 from scale.preparing.settings import Settings, infer
-from scale.progress import Progress
+from scale.utils.progress import Progress
 
 log = logging.getLogger("scale")
 PRIORITY = {"test": 0, "val": 1, "train": 2, None: 3}  # which of equal files, or of a divided group, is kept

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scale.data.catalog import suggest
-from scale.data.layout import PROBLEMS
+from scale.data.catalog import PROBLEMS
+from scale.utils.choices import suggest
 
 MANY = 1000  # classes; more are measurements
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from scale.data.catalog import suggest
 from scale.preparing.pool import picture
 from scale.preparing.preprocess import WINDOWS, Preprocessing
 from scale.preparing.samples import Sample
 from scale.readers import UnreadableError
+from scale.utils.choices import suggest
 
 SIZES = {2: (28, 64, 128, 224), 3: (28, 64)}  # MedMNIST's
 PROBED = 32  # files from which size, channels and intensities are inferred

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from scale.data.files import replacing
 from scale.preparing.pool import Pool
 from scale.preparing.samples import Sample
 from scale.preparing.splits import SPLITS
+from scale.utils.files import replacing
 
 SAMPLES, SKIPPED = "samples.csv", "skipped.csv"
 STORED = 64 << 20  # bytes of images beyond which they are not compressed: that takes longer than reading the files

@@ -1,6 +1,5 @@
 """What the labels ask: output width, loss, probabilities and score columns, decided in one place."""
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-PROBLEMS = ("binary", "multiclass", "multilabel", "ordinal")
+from scale.data.catalog import PROBLEMS
+from scale.utils.choices import suggest
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,7 @@ class Problem:
     def __post_init__(self) -> None:
         """Raises ValueError for an unknown problem or an impossible number of classes."""
         if self.name not in PROBLEMS:
-            near = difflib.get_close_matches(self.name, PROBLEMS, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"unknown problem {self.name!r}{hint} (allowed: {', '.join(PROBLEMS)})")
+            raise ValueError(f"unknown problem {self.name!r}; {suggest(self.name, PROBLEMS)}")
         least = 1 if self.name == "multilabel" else 2
         if self.num_classes < least or (self.name == "binary" and self.num_classes != 2):
             allowed = "exactly 2" if self.name == "binary" else f"at least {least}"

@@ -5,9 +5,9 @@ import itertools
 import pytest
 import torch
 
-from scale.attribution import attention_maps
-from scale.attribution.grid import InputGrid
-from scale.attribution.methods import attribute
+from scale.attribution.methods import attention_maps
+from scale.attribution.methods.attribute import attribute
+from scale.attribution.methods.grid import InputGrid
 from scale.models.lifting import shrink, shrink_factor
 from scale.models.scale_net import Intermediates, ScaleNet
 from scale.tasks.problem import Problem

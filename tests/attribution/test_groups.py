@@ -7,7 +7,7 @@ import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from scale.attribution import group_figures, groups
+from scale.attribution.report import group_figures, groups
 from scale.models.baselines import ResNet
 from scale.models.scale_net import ScaleNet
 

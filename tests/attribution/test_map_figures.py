@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from scale.attribution import colours, figures
+from scale.attribution.report import colours, figures
 
 SHAPE = (5, 6, 8)
 

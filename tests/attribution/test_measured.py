@@ -5,8 +5,8 @@ import pytest
 from omegaconf import OmegaConf
 
 import scale
-from scale import report
-from scale.attribution import results
+from scale.published import explanations as results
+from scale.published import ours as report
 
 
 @pytest.fixture

@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from scale.attribution import measuring, quality
-from scale.attribution.measuring import Explainer, Subjects
+from scale.attribution.metrics import measure as measuring
+from scale.attribution.metrics import quality
+from scale.attribution.metrics.measure import Explainer, Subjects
+from scale.config.schemas import Attribution, Quality
 from scale.models.scale_net import ScaleNet
-from scale.schemas import Attribution, Quality
 from scale.tasks.problem import Problem
 
 SMALL = {"planar_widths": (4, 6, 8), "volumetric_widths": (4, 6, 8), "dim": 8, "heads": 2, "slabs": 2, "scales": 4}

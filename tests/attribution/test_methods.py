@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from scale.attribution import attention_maps, gradients
 from scale.attribution.catalog import KINDS
-from scale.attribution.methods import METHODS, Explained, applicable, attribute, obstacle
+from scale.attribution.methods import attention_maps, gradients
+from scale.attribution.methods.attribute import METHODS, Explained, applicable, attribute, obstacle
 from scale.models.baselines import ResNet
 from scale.models.scale_net import ScaleNet
 from scale.tasks.problem import Problem

@@ -6,8 +6,8 @@ import shutil
 import numpy as np
 import pytest
 
-from scale.attribution import colours, page
-from scale.attribution.page import Sample, quality_table, write_page
+from scale.attribution.report import colours, page
+from scale.attribution.report.page import Sample, quality_table, write_page
 
 SHAPE = (5, 6, 8)
 FREE = 1  # cells at the border of a panel may be under the hairlines

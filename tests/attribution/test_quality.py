@@ -7,8 +7,8 @@ from scipy.integrate import trapezoid
 from scipy.ndimage import gaussian_filter
 from scipy.stats import spearmanr
 
-from scale.attribution import quality
-from scale.attribution.perturbation import removed
+from scale.attribution.metrics import quality
+from scale.attribution.metrics.perturbation import removed
 
 SHAPES = [(12, 12), (8, 9, 10)]
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from scale.attribution.randomisation import FAILED, randomisation, stages
+from scale.attribution.metrics.randomisation import FAILED, randomisation, stages
 from scale.models.baselines import ResNet
 from scale.models.scale_net import ScaleNet
 

@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from scale.callbacks import history
 from scale.callbacks.averaging import AveragedWeights
 from scale.callbacks.checkpoint import BestAndLast
-from scale.callbacks.console import Console, _clock
+from scale.callbacks.console import Console
 from scale.callbacks.history import History
+from scale.runs import read_history
 
 
 class Scripted(L.LightningModule):
@@ -107,7 +107,7 @@ def test_a_failed_write_leaves_the_checkpoint_before(tmp_path, monkeypatch):
 
 def test_history_has_a_row_an_epoch(tmp_path):
     fit(tmp_path, [(0.5, 1.0), (0.25, 2.0)], [History()])
-    rows = history.read(tmp_path / "history.csv")
+    rows = read_history(tmp_path)
     assert [row["val/auc"] for row in rows] == [0.5, 0.25]
     assert [row["val/loss"] for row in rows] == [1.0, 2.0]
     assert [row["step"] for row in rows] == [3, 6]
@@ -163,7 +163,3 @@ def test_a_terminal_gets_a_bar(tmp_path, capsys):
     shown = capsys.readouterr().out
     for part in ("6/6", "loss=0.5000", "val AUC=0.2500", "epoch=2/2"):
         assert part in shown
-
-
-def test_clock():
-    assert [_clock(s) for s in (0, 61, 3723)] == ["0:00", "1:01", "1:02:03"]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import scale
-from scale.attribution import methods
+from scale.attribution.methods import attribute as methods
 from scale.callbacks.explain import LogExplanations
 from scale.config import ConfigError
 from scale.train import train

@@ -14,7 +14,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from scale.data import archive, catalog, download, files, images, store
+from scale.data import archive, catalog, download, images, store
+from scale.utils import files
 
 FLAG = "vesselmnist3d"
 

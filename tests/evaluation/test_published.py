@@ -3,7 +3,7 @@
 import pytest
 
 from scale.data.catalog import FLAGS
-from scale.evaluation import published
+from scale.published import medmnist as published
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,14 @@ def test_ranks_of_the_papers_example():
     assert found.sets == 14
 
 
+def test_holm_closed_form():
+    assert statistics.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert statistics.holm([0.5, 0.9]) == [1.0, 1.0]
+    found = statistics.holm([0.02, float("nan"), 0.01])
+    assert (found[0], found[2]) == (0.02, 0.02)
+    assert np.isnan(found[1])
+
+
 def test_cliques_are_the_largest_groups():
     assert statistics.cliques(np.array([1.0, 3.5, 1.5, 2.5]), 1.2) == [(1.0, 1.5), (1.5, 2.5), (2.5, 3.5)]
     assert statistics.cliques(np.array([1.0, 1.1, 1.2]), 1.0) == [(1.0, 1.2)]

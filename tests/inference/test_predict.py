@@ -11,11 +11,12 @@ from PIL import Image
 
 import scale
 from scale.config import compose
-from scale.inference import job, record, uncertainty
+from scale.inference import job, uncertainty
 from scale.inference.listing import labels_of, listing_of
 from scale.inference.maps import Explainer
 from scale.inference.predictor import Predictor
 from scale.predict import predict
+from scale.runs import inputs as record
 from tests.readers.dicom_files import write_series
 
 CODES = ["SPL", "RAS", "LPS", "ARI", "PIR", "ILA"]

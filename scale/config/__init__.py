@@ -1,0 +1,28 @@
+"""Configurations: composed from `conf/`, checked whole, and built from."""
+
+from scale.config.compose import (
+    VERSION_BASE,
+    ConfigError,
+    compose,
+    directory,
+    instantiate,
+    options,
+    share_stamp,
+)
+from scale.config.keys import flat, plain
+from scale.config.overrides import check_command_line, check_run_folder, options_first
+
+__all__ = [
+    "VERSION_BASE",
+    "ConfigError",
+    "check_command_line",
+    "check_run_folder",
+    "compose",
+    "directory",
+    "flat",
+    "instantiate",
+    "options",
+    "options_first",
+    "plain",
+    "share_stamp",
+]

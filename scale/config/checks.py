@@ -1,0 +1,109 @@
+"""Values that a configuration must not have: choices that do not exist, and numbers that are not possible."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scale.data import catalog, companion
+from scale.utils.choices import nearest
+
+PRECISIONS = ("highest", "high", "medium")  # of torch.set_float32_matmul_precision
+CALIBRATE = ("none", "temperature")  # evaluation.assessment's
+RULES = ("youden", "f1")  # evaluation.calibration's, which import scipy
+MIXED = ("16-mixed", "bf16-mixed", "16", "bf16")  # trainer.precision: Lightning's names of mixed precision
+LARGEST_SEED = 2**32 - 1  # NumPy's
+LEAST = {  # numbers of a configuration of `scale.train`; null is allowed where it says something
+    "threads": 1,
+    "seed": 0,
+    "budget.samples": 1,
+    "budget.min_epochs": 1,
+    "data.eval_batch_size": 1,
+    "data.num_workers": 0,
+    "trainer.max_epochs": 1,
+    "trainer.num_nodes": 1,
+    "trainer.accumulate_grad_batches": 1,
+    "trainer.check_val_every_n_epoch": 1,
+}
+
+
+def of_train(node: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with the values of a configuration of `scale.train`."""
+    for key, low in LEAST.items():
+        part: Any = node
+        for name in key.split("."):
+            part = part.get(name) if isinstance(part, Mapping) else None
+        if _is_number(part) and part < low:
+            yield f"{key}={part}: give a number of at least {low}"
+    if node["seed"] > LARGEST_SEED:
+        yield f"seed={node['seed']}: give a number of at most {LARGEST_SEED}"
+    yield from wrong_choice("matmul_precision", node["matmul_precision"], PRECISIONS)
+    yield from of_evaluation(node["evaluation"])
+    trainer = node["trainer"]
+    devices, accelerator = trainer.get("devices", 1), trainer.get("accelerator")
+    if accelerator == "cpu" and not (_is_number(devices) and devices >= 1):
+        yield f"trainer.devices={devices}: on CPUs give the number of processes, at least 1"
+    elif _is_number(devices) and devices < 1 and devices != -1:
+        yield f"trainer.devices={devices}: give a number of at least 1, or auto for all"
+    if trainer.get("limit_val_batches") == 0:
+        yield "trainer.limit_val_batches=0: the epoch is chosen on val, which needs at least one batch"
+    if node["optimizer"].get("fused") and is_mixed(trainer.get("precision")) and trainer.get("gradient_clip_val"):
+        yield (
+            f"optimizer.fused=true with trainer.precision={trainer['precision']}: Lightning does not clip a fused "
+            "optimizer's gradients in mixed precision; leave optimizer.fused out, or give trainer.gradient_clip_val=0"
+        )
+    data = node["data"]
+    own = str(data.get("_target_")).endswith(".NpzDataModule") and data.get("problem") is None
+    if own and not companion.path_of(Path(str(data["path"])).expanduser()).is_file():
+        yield "data.problem must be given: binary, multiclass, multilabel or ordinal (a prepared file says it itself)"
+    if wrong := wrong_dims(node["data_dims"], spatial_dims(data)):
+        yield wrong
+    if data.get("flag") is not None:
+        try:
+            catalog.get(data["flag"]).check_size(data.get("size", 28))
+        except ValueError as error:
+            yield f"data: {error}"
+
+
+def of_evaluation(node: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with the values of an `evaluation` node; null stands for those of a run's training."""
+    for key, allowed in (("calibrate", CALIBRATE), ("threshold", RULES)):
+        if node[key] is not None:
+            yield from wrong_choice(f"evaluation.{key}", node[key], allowed)
+    coverage = node["coverage"]
+    if coverage is not None and not 0 < coverage < 1:
+        yield f"evaluation.coverage={coverage}: give a share between 0 and 1, such as 0.9"
+
+
+def is_mixed(precision: object) -> bool:
+    """Whether a value of `trainer.precision` means mixed precision."""
+    return str(precision) in MIXED
+
+
+def wrong_choice(key: str, given: Any, allowed: Sequence[str]) -> Iterator[str]:
+    """One text if `given` is none of the choices that a key has."""
+    if given not in allowed:
+        near = nearest(str(given), list(allowed))
+        yield f"{key}={given}: there is no such choice{near}; allowed: {', '.join(allowed)}"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def wrong_dims(wanted: int | None, dims: int | None) -> str | None:
+    """What is wrong where a model or an experiment is for data of other dimensions; None in a 2 or 3 is unknown."""
+    if None in (wanted, dims) or wanted == dims:
+        return None
+    kinds = {2: ("images", "2D, such as breastmnist"), 3: ("volumes", "3D, such as vesselmnist3d")}
+    if wanted not in kinds:
+        return f"data_dims={wanted}: give 2, 3 or null"
+    what, example = kinds[wanted]
+    return f"data: {dims}D, but the model or experiment that was chosen is for {what} only: choose data in {example}"
+
+
+def spatial_dims(data: dict[str, Any]) -> int | None:
+    """Dimensions of what a plain `data` node names, where it can be told before the files are opened."""
+    if data.get("flag") in catalog.FLAGS:
+        return catalog.get(data["flag"]).spatial_dims
+    dims = data.get("spatial_dims")
+    return dims if isinstance(dims, int) else None

@@ -1,0 +1,98 @@
+"""What kind each key of a configuration is: the ONE table that resuming, tables, sweeps and tuning read.
+
+A key that the table does not name has the kind of the nearest key above it that it names, else `WHAT`.
+"""
+
+from collections.abc import Iterable, Iterator
+from enum import Enum
+from typing import Any
+
+from omegaconf import OmegaConf
+
+
+class Kind(Enum):
+    """What a key decides."""
+
+    WHAT = "what is trained: data, seed, and all else that makes another run"
+    RECIPE = "how it is trained: what a row of a table stands for"
+    ARITHMETIC = "how numbers are computed: no part of a recipe, but it must not change within a run"
+    HARDWARE = "on how many devices: may change when a run is resumed, which says so"
+    PLACE = "where files are and what is shown: may change at any time"
+
+
+def _all(kind: Kind, *keys: str) -> dict[str, Kind]:
+    return dict.fromkeys(keys, kind)
+
+
+DATA_PATHS = ("path", "root", "cache", "labels")  # keys of `data`
+KINDS = {
+    **_all(Kind.PLACE, "resume", "rerun", "allow_changed_code", "paths", "threads", "logger", "evaluation", "sweep"),
+    # `rank_watch` is in the record of older runs only.
+    **_all(Kind.PLACE, "callbacks.console", "callbacks.rank_watch", "callbacks.checkpoint.every_n_minutes"),
+    # That the data are the same is checked by their content, so where they lie does not matter.
+    **_all(Kind.PLACE, *(f"data.{name}" for name in DATA_PATHS), "data.download", "data.verify"),
+    **_all(Kind.PLACE, "data.num_workers", "data.eval_batch_size"),
+    **_all(Kind.HARDWARE, "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy"),
+    **_all(Kind.HARDWARE, "trainer.sync_batchnorm"),
+    **_all(Kind.ARITHMETIC, "trainer.precision", "trainer.deterministic", "trainer.benchmark", "task.compile"),
+    **_all(Kind.ARITHMETIC, "trainer.detect_anomaly", "trainer.profiler", "optimizer.fused", "matmul_precision"),
+    **_all(Kind.ARITHMETIC, "trainer.log_every_n_steps", "trainer.enable_progress_bar", "trainer.enable_model_summary"),
+    **_all(Kind.RECIPE, "model", "task", "optimizer", "scheduler", "augment", "budget", "trainer"),
+    **_all(Kind.RECIPE, "callbacks.averaging", "callbacks.checkpoint"),
+    **_all(Kind.RECIPE, "data.train_fraction", "data.batch_size", "data.balance", "data.drop_last"),
+    **_all(Kind.RECIPE, "data.normalisation", "data.grades"),
+}
+
+# Arguments that the program itself hands to a target: they are no keys of the configuration.
+SUPPLIED = {
+    "data": frozenset({"augment", "seed"}),
+    "model": frozenset({"spatial_dims", "in_channels", "outputs"}),
+    "task": frozenset({"net", "problem", "optimizer", "scheduler", "class_weights", "logit_adjustment"}),
+    "trainer": frozenset({"callbacks", "logger", "default_root_dir", "plugins"}),
+    "logger": frozenset({"save_dir", "id", "resume"}),
+}
+LISTS = ("callbacks", "logger")  # groups of named nodes, each with its own target
+
+UNTUNABLE = {  # keys that would let trials be compared that do not compare
+    "seed": "all trials train with the same seed, so that they compare",
+    "test": "the test split must not decide anything",
+    "data": "val losses of two data sets do not compare",
+    "data.flag": "val losses of two data sets do not compare",
+    "data.path": "val losses of two data sets do not compare",
+    "data.phantom_seed": "val losses of two data sets do not compare",
+    "experiment": "name the keys that it sets",
+    "study": "it is no key of a training",
+}
+
+
+def kind(key: str) -> Kind:
+    """The kind of a dotted key, such as `trainer.devices`."""
+    while key:
+        if key in KINDS:
+            return KINDS[key]
+        key = key.rpartition(".")[0]
+    return Kind.WHAT
+
+
+def key_of(override: str) -> str:
+    """The dotted key of an override such as `+model.width=3`."""
+    return override.lstrip("+~").partition("=")[0]
+
+
+def plain(node: Any) -> Any:
+    """Dicts, lists and values with all interpolations resolved."""
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+
+
+def flat(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted key and value of every leaf of a plain node."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from flat(value, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, node
+
+
+def under(key: str, places: Iterable[str]) -> bool:
+    """Whether a dotted key is one of `places` or lies below one."""
+    return any(key == place or key.startswith(f"{place}.") for place in places)

@@ -1,0 +1,220 @@
+"""The run folder: its names, writing it, reading it back."""
+
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from scale.config.keys import DATA_PATHS
+from scale.runs.provenance import environment
+from scale.utils.files import read_csv, replacing, write_json, write_text
+
+if TYPE_CHECKING:
+    from scale.tasks.outputs import Averaged, Outputs
+
+CONFIG, OVERRIDES, ENVIRONMENT, METRICS = "config.yaml", "overrides.yaml", "environment.json", "metrics.json"
+LOCK = ".lock"
+HISTORY, LOG, PREDICTIONS, FIGURES, CHECKPOINTS = "history.csv", "train.log", "predictions", "figures", "checkpoints"
+
+
+def claim(folder: Path) -> FileLock:
+    """Makes a folder a new run's own.
+
+    Returns:
+        The lock that keeps other processes out until it is released or this process ends.
+
+    Raises:
+        FileExistsError: another run's record is there.
+        PermissionError: the folder cannot be written.
+    """
+    if (folder / METRICS).exists():
+        raise FileExistsError(
+            f"{folder} holds a finished run, which is kept as it is: give another folder with hydra.run.dir=..., "
+            "or none, for a new one"
+        )
+    lock = _lock(folder)
+    if (folder / CONFIG).exists():
+        lock.release()
+        raise FileExistsError(
+            f"{folder} holds a run that has not finished: go on with it by resume={folder}, or give another folder "
+            "with hydra.run.dir=..."
+        )
+    return lock
+
+
+def reopen(folder: Path) -> FileLock:
+    """Takes over the folder of a run that has not finished.
+
+    Returns:
+        The lock, as from `claim`.
+
+    Raises:
+        FileNotFoundError: no run was begun there.
+        FileExistsError: the run is finished, or another process is at it.
+    """
+    if (folder / METRICS).exists():
+        raise FileExistsError(
+            f"{folder} holds a finished run: there is nothing to go on with (rerun={folder} repeats it)"
+        )
+    if not (folder / CONFIG).is_file():
+        raise FileNotFoundError(
+            f"{folder} holds no run that was begun (there is no {CONFIG} in it): give the folder of an interrupted "
+            "run, or begin a new one without resume"
+        )
+    return _lock(folder)
+
+
+def release(folder: Path) -> None:
+    """Gives a folder free again if its run ended before its first checkpoint: the same command can be repeated."""
+    if not any((folder / CHECKPOINTS).glob("*.ckpt")):
+        (folder / CONFIG).unlink(missing_ok=True)
+
+
+def write_record(folder: Path, config: DictConfig, overrides: Sequence[str]) -> None:
+    """Writes what was asked for and where it runs, before the training; with the configuration a run is begun.
+
+    Relative paths of the data are made absolute: the run is read back from other folders too.
+    """
+    config = config.copy()
+    for key in DATA_PATHS:
+        if config.data.get(key) is not None:
+            config.data[key] = str(Path(config.data[key]).expanduser().absolute())
+    _write_yaml(folder / OVERRIDES, OmegaConf.create(list(overrides)))
+    facts: dict[str, Any] = {"id": secrets.token_hex(4), "config_dir": _config_dir(), "continued": []}
+    write_json(folder / ENVIRONMENT, environment(seed=config.seed) | facts)
+    _write_yaml(folder / CONFIG, config)
+
+
+def run_id(folder: Path) -> str | None:
+    """The run's own name among all runs, from its record; None where this process writes none."""
+    return read_environment(folder).get("id") if (folder / ENVIRONMENT).is_file() else None
+
+
+def add_to_record(folder: Path, *, seed: int, **facts: Any) -> None:
+    """Adds where and from what a run goes on to its `environment.json`."""
+    record = read_environment(folder)
+    record["continued"] = [*record.get("continued", []), environment(seed=seed) | facts]
+    write_json(folder / ENVIRONMENT, record)
+
+
+def read_metrics(folder: str | Path) -> dict[str, Any]:
+    """What a finished run found, its `metrics.json`.
+
+    Raises:
+        FileNotFoundError: the folder is no run, or the run has not finished.
+    """
+    folder = Path(folder).expanduser()
+    if not (folder / METRICS).is_file():
+        what = "a run that has not finished" if (folder / CONFIG).is_file() else "not a run folder"
+        raise FileNotFoundError(f"{folder} is {what}: there is no {METRICS} in it")
+    found: dict[str, Any] = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+    return found
+
+
+def read_environment(folder: str | Path) -> dict[str, Any]:
+    """Where and by which code a run was made, its `environment.json`."""
+    found: dict[str, Any] = json.loads((Path(folder) / ENVIRONMENT).read_text(encoding="utf-8"))
+    return found
+
+
+def read_config(folder: str | Path) -> DictConfig:
+    """What a run was asked for, its `config.yaml`."""
+    config = OmegaConf.load(Path(folder) / CONFIG)
+    assert isinstance(config, DictConfig)
+    return config
+
+
+def read_history(folder: str | Path) -> list[dict[str, float]]:
+    """The rows of a run's `history.csv`, a row an epoch; what an epoch does not have is left out."""
+    rows = read_csv(Path(folder) / HISTORY)
+    return [{key: float(value) for key, value in row.items() if value} for row in rows]
+
+
+def check_whole(metrics: Mapping[str, Any], folder: str | Path) -> None:
+    """Raises ValueError if a run saw only a part of its val or test split: its figures are no results."""
+    if metrics["fast_dev_run"]:
+        raise ValueError(f"{folder} is a fast_dev_run, which is no result")
+    if metrics.get("partial"):
+        raise ValueError(
+            f"{folder} evaluated only a part of its splits (trainer.limit_..._batches), which is no result"
+        )
+
+
+def write_predictions(folder: Path, split: str, outputs: "Outputs") -> None:
+    """Writes one split's arrays to `predictions/{split}.npz`."""
+    (folder / PREDICTIONS).mkdir(exist_ok=True)
+    with replacing(folder / PREDICTIONS / f"{split}.npz") as file:
+        np.savez_compressed(
+            file,
+            index=outputs.index,
+            logits=outputs.logits,
+            probabilities=outputs.probabilities,
+            labels=outputs.labels,
+        )
+
+
+def write_averaged(folder: Path, found: Mapping[str, "Averaged"]) -> None:
+    """Writes averaged probabilities, which have no logits, to `predictions/{name}.npz`."""
+    for name, arrays in found.items():
+        (folder / PREDICTIONS).mkdir(parents=True, exist_ok=True)
+        with replacing(folder / PREDICTIONS / f"{name}.npz") as file:
+            np.savez_compressed(file, **vars(arrays))
+
+
+def add_averaged(folder: Path, found: Mapping[str, "Averaged"], scores: Mapping[str, Mapping[str, float]]) -> None:
+    """Adds averaged predictions and their scores to a finished run's record; what is there stays.
+
+    Args:
+        folder: of the run.
+        found: the predictions, by names that the record does not have.
+        scores: of the same names.
+    """
+    metrics = read_metrics(folder)
+    assert not set(found) & set(metrics)
+    write_averaged(folder, found)
+    write_json(folder / METRICS, {**metrics, **{name: scores[name] for name in found}})
+
+
+def read_predictions(folder: Path) -> dict[str, dict[str, np.ndarray]]:
+    """Arrays of each split that the folder has."""
+    found = {}
+    for path in sorted((folder / PREDICTIONS).glob("*.npz")):
+        with np.load(path) as arrays:
+            found[path.stem] = dict(arrays)
+    return found
+
+
+def _lock(folder: Path) -> FileLock:
+    lock = FileLock(folder / LOCK)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise FileExistsError(
+            f"{folder} holds a run that another process is at: wait for it, or give another hydra.run.dir=..."
+        ) from None
+    except OSError as error:
+        raise type(error)(
+            error.errno,
+            f"cannot write the run folder ({error.strerror}); give another with hydra.run.dir=...",
+            str(folder),
+        ) from error
+    return lock
+
+
+def _write_yaml(path: Path, content: Any) -> None:
+    write_text(path, OmegaConf.to_yaml(content, resolve=True))
+
+
+def _config_dir() -> str | None:
+    """Hydra's `--config-dir`, absolute, if one was given."""
+    if not HydraConfig.initialized():
+        return None
+    sources = HydraConfig.get().runtime.config_sources
+    return next((str(Path(source.path).resolve()) for source in sources if source.provider == "command-line"), None)

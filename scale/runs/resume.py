@@ -1,0 +1,210 @@
+"""Going on with an interrupted run, and repeating a finished one: `resume=FOLDER`, `rerun=FOLDER`."""
+
+import logging
+import os
+import pickle
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from scale import runs
+from scale.config.keys import DATA_PATHS, Kind, flat, key_of, kind, plain
+from scale.runs.provenance import source
+
+if TYPE_CHECKING:
+    from scale.data.datamodule import ImageDataModule
+
+log = logging.getLogger("scale")
+
+KEYS = ("resume", "rerun")
+ABSENT = "not there"  # what a key is said to be that one of two configurations lacks
+
+
+def expand(arguments: Sequence[str]) -> list[str]:
+    """The whole command line that one with `resume=FOLDER` or `rerun=FOLDER` stands for.
+
+    Args:
+        arguments: as given; what they say counts more than the record.
+
+    Returns:
+        The recorded overrides, those of `arguments`, and for `resume` the folder as `hydra.run.dir`.
+
+    Raises:
+        FileNotFoundError: the folder holds no record.
+        FileExistsError: the run to resume is finished.
+        ValueError: both are given, or one of them in a sweep.
+    """
+    given = {
+        key: value
+        for key, _, value in (argument.partition("=") for argument in arguments)
+        if key in KEYS and value not in ("", "null")
+    }
+    if not given:
+        return list(arguments)
+    if len(given) > 1:
+        raise ValueError("resume=... and rerun=... exclude each other: give one of them")
+    if {"-m", "--multirun"} & set(arguments):
+        raise ValueError("resume=... and rerun=... are for one run: leave -m out (a sweep goes on by its own command)")
+    (key, value) = next(iter(given.items()))
+    folder = Path(value.strip("'\"")).expanduser().resolve()
+    if key == "resume" and (folder / runs.METRICS).exists():
+        raise FileExistsError(
+            f"{folder} holds a finished run: there is nothing to go on with (rerun={folder} repeats it)"
+        )
+    for name in (runs.CONFIG, runs.OVERRIDES, runs.ENVIRONMENT):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{key}={value}: {folder} holds no run that was begun (there is no {name} in it)")
+    recorded = [str(override) for override in OmegaConf.load(folder / runs.OVERRIDES)]
+    record = runs.read_environment(folder)
+    others = [argument for argument in arguments if key_of(argument) not in KEYS]
+    replaced = {key_of(argument) for argument in others} | set(KEYS)
+    config = runs.read_config(folder)
+    kept = [_whole(override, config) for override in recorded if key_of(override) not in replaced]
+    if record.get("config_dir") and not any(argument.startswith(("--config-dir", "-cd")) for argument in others):
+        kept = ["--config-dir", record["config_dir"], *kept]
+    place = [f"hydra.run.dir={_quoted(folder)}"] if key == "resume" else []
+    return [*kept, *others, f"{key}={_quoted(folder)}", *place]
+
+
+def restarted() -> bool:
+    """Whether a cluster has started this very command before: a requeued SLURM job, or torchrun after a failure."""
+    return any(int(os.environ.get(name) or 0) > 0 for name in ("SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT"))
+
+
+def check(config: DictConfig, folder: Path) -> None:
+    """Compares what a run is gone on with to what it was begun with.
+
+    Raises:
+        ValueError: the configuration or the code differ; all differences in one report.
+    """
+    lines, moved = _differences(config, folder)
+    for line in moved:
+        log.warning("goes on elsewhere, so the figures are not those of an uninterrupted run to the last bit: %s", line)
+    if lines:
+        raise ValueError(
+            f"{folder} was begun with another configuration: leave the overrides out, or begin another run\n"
+            + "\n".join(f"  - {line}" for line in lines)
+        )
+    text = _other_code(folder)
+    if text:
+        if not config.allow_changed_code:
+            raise ValueError(f"{text}: go back to it, or accept the mixture with allow_changed_code=true")
+        log.warning("%s; its figures are a mixture", text)
+
+
+def check_rerun(config: DictConfig, folder: Path) -> None:
+    """Compares what a run is repeated with to what it was trained with; says if the code or the hardware differ.
+
+    Raises:
+        FileNotFoundError: that run has not finished.
+        ValueError: the configuration differs; all differences in one report.
+    """
+    if not (folder / runs.METRICS).exists():
+        raise FileNotFoundError(f"{folder} holds no finished run to repeat: resume={folder} goes on with one")
+    lines, moved = _differences(config, folder)
+    text = _other_code(folder)
+    if text:  # which may have other keys
+        log.warning("%s", "; ".join([text, *(line for line in lines if ABSENT in line)]))
+        lines = [line for line in lines if ABSENT not in line]
+    if lines:
+        raise ValueError(
+            f"{folder} was trained with another configuration: leave the overrides out, or train a new run without "
+            "rerun\n" + "\n".join(f"  - {line}" for line in lines)
+        )
+    for line in moved:
+        log.warning("is repeated elsewhere, so the figures may differ in their last digits: %s", line)
+
+
+def check_data(datamodule: "ImageDataModule", folder: Path) -> None:
+    """Raises ValueError if the data are not those that a run was trained with."""
+    import torch
+
+    state = torch.load(folder / runs.CHECKPOINTS / "best.ckpt", map_location="cpu", weights_only=True)
+    datamodule.load_state_dict(state[type(datamodule).__qualname__])
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that can be read; says so if it is not the last one written."""
+    import torch
+
+    for name in ("last.ckpt", "previous.ckpt"):
+        path = folder / runs.CHECKPOINTS / name
+        if not path.exists():
+            continue
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            log.info("goes on from %s: epoch %d, step %d", name, state["epoch"] + 1, state["global_step"])
+        except (
+            RuntimeError,
+            OSError,
+            EOFError,
+            ValueError,
+            KeyError,
+            zipfile.BadZipFile,
+            pickle.UnpicklingError,
+        ) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            log.warning("%s cannot be read (%s): goes on from the one before", path, reason)
+            continue
+        return path
+    log.warning("%s has no checkpoint yet: begins with the first epoch", folder)
+    return None
+
+
+def differing(metrics: Mapping[str, Any], folder: Path) -> dict[str, tuple[Any, Any]]:
+    """The figures in which a repeated run differs from the first one: what they were, and what they are."""
+    first = runs.read_metrics(folder)
+    return {
+        f"{split}/{name}": (value, metrics[split].get(name))
+        for split in ("val", "test")
+        if split in first and split in metrics
+        for name, value in first[split].items()
+        if value != metrics[split].get(name)
+    }
+
+
+def compare(metrics: Mapping[str, Any], folder: Path) -> None:
+    """Says whether a repeated run's figures agree with the first one's."""
+    different = differing(metrics, folder)
+    if not different:
+        log.info("the figures agree with those of %s: all are the same", folder)
+        return
+    for name, (then, now) in different.items():
+        log.warning("%s: %s then, %s now", name, then, now)
+    log.warning("%d figures differ from those of %s", len(different), folder)
+
+
+def _differences(config: DictConfig, folder: Path) -> tuple[list[str], list[str]]:
+    """What differs from the recorded configuration, a line each: what makes another run, and where it is computed."""
+    before, now = (dict(flat(plain(node))) for node in (runs.read_config(folder), config))
+    lines = [
+        f"{key}: {before.get(key, ABSENT)} then, {now.get(key, ABSENT)} now"
+        for key in sorted({*before, *now})
+        if before.get(key) != now.get(key) and kind(key) is not Kind.PLACE
+    ]
+    moved = [line for line in lines if kind(line.partition(":")[0]) is Kind.HARDWARE]
+    return [line for line in lines if line not in moved], moved
+
+
+def _other_code(folder: Path) -> str | None:
+    """Says so if a run was begun with other code than the present one."""
+    record = runs.read_environment(folder)
+    if record.get("source") == source():
+        return None
+    return f"{folder} was begun with other code of scale (commit {(record.get('commit') or 'unknown')[:10]})"
+
+
+def _whole(override: str, config: Any) -> str:
+    """An override that names a file relative to another folder, as the record has it; all others as they are."""
+    key, _, value = override.partition("=")
+    recorded = OmegaConf.select(config, key) if key in {f"data.{name}" for name in DATA_PATHS} else None
+    if recorded is None or value.strip("'\"") == recorded:
+        return override
+    return f"{key}={_quoted(Path(recorded))}"
+
+
+def _quoted(path: Path) -> str:
+    return "'" + str(path).replace("'", "\\'") + "'"

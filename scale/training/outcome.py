@@ -1,0 +1,186 @@
+"""What a run found, for its folder and for the console."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+if TYPE_CHECKING:
+    import lightning as L
+    import numpy as np
+
+    from scale.data.datamodule import ImageDataModule
+    from scale.tasks.classification import ClassificationTask
+    from scale.tasks.outputs import Averaged, Outputs
+
+
+def metrics(
+    config: DictConfig,
+    trainer: "L.Trainer",
+    task: "ClassificationTask",
+    datamodule: "ImageDataModule",
+    outputs: Mapping[str, "Outputs | Averaged"],
+) -> dict[str, Any]:
+    """Scores of each split with their uncertainty, and what they were measured on: most of `metrics.json`.
+
+    A run that is no result (it saw a part of its splits, or was not tested) has the scores alone.
+    """
+    from scale.evaluation.metrics import scores
+    from scale.runs.provenance import hardware
+
+    problem, info = task.problem, datamodule.info
+    partial = is_partial(outputs, datamodule)
+    found = {
+        split: {"labels": output.labels, "probabilities": output.probabilities} for split, output in outputs.items()
+    }
+    return {
+        "flag": info.flag,
+        "size": datamodule.image_shape[-1],
+        "seed": config.seed,
+        "variant": config.variant,
+        "problem": problem.name,
+        "num_classes": problem.num_classes,
+        "image_shape": list(datamodule.image_shape),
+        **{split: scores(found.labels, found.probabilities, problem.name) for split, found in outputs.items()},
+        "samples": {
+            "train": len(datamodule.train_labels),
+            **{s: len(outputs[s].labels) for s in ("val", "test") if s in outputs},
+        },
+        "epochs": trainer.current_epoch,
+        "steps": trainer.global_step,
+        "fast_dev_run": bool(config.trainer.fast_dev_run),
+        "partial": partial,
+        "hardware": hardware(trainer.strategy.root_device.type, trainer.world_size),
+        "precision": str(trainer.precision),
+        **({} if partial or "test" not in outputs else _assess(config, found, problem.name, info.labels)),
+    }
+
+
+def _assess(
+    config: DictConfig, found: "Mapping[str, Mapping[str, np.ndarray]]", problem: str, names: Sequence[str]
+) -> dict[str, Any]:
+    from scale.evaluation.assessment import assess
+
+    chosen = {name: config.evaluation[name] for name in ("calibrate", "threshold", "coverage")}
+    return assess(found, problem, names, **chosen)
+
+
+def is_partial(outputs: Mapping[str, "Outputs | Averaged"], datamodule: "ImageDataModule") -> bool:
+    """Whether samples of an evaluated split were left out, by a fast_dev_run or a limit of the trainer's."""
+    splits = datamodule.splits
+    return any(len(found.labels) < len(splits[name].labels) for name, found in outputs.items() if name in splits)
+
+
+def write(
+    folder: Path,
+    metrics: Mapping[str, Any],
+    datamodule: "ImageDataModule",
+    outputs: Mapping[str, "Outputs"],
+    *,
+    partial: bool,
+) -> dict[str, Any]:
+    """Predictions, official files and figures; returns the figures."""
+    from scale import runs
+    from scale.evaluation import official
+    from scale.reporting.run_figures import draw
+    from scale.runs import inputs as run_inputs
+    from scale.runs.folder import write_predictions
+    from scale.utils.files import write_json
+
+    names, problem = list(datamodule.info.labels), metrics["problem"]
+    inputs = run_inputs.content(metrics["image_shape"], names, datamodule.info.title, datamodule.preprocessing)
+    write_json(folder / run_inputs.NAME, inputs)
+    for split, found in outputs.items():
+        write_predictions(folder, split, found)
+        if not partial:  # an official file has a row for every sample
+            official.write(
+                folder / runs.PREDICTIONS,
+                found.probabilities,
+                labels=found.labels,
+                problem=problem,
+                flag=metrics["flag"],
+                size=metrics["size"],
+                split=split,
+                run=f"scale-seed{metrics['seed']}",
+            )
+    arrays = None
+    if "test" in outputs and not partial:
+        test = outputs["test"]
+        arrays = {"index": test.index, "labels": test.labels, "probabilities": test.probabilities}
+    history = runs.read_history(folder) if (folder / runs.HISTORY).exists() else []
+    images = _mistaken(datamodule, arrays, problem) if arrays else None
+    drawn = draw(metrics, arrays, history, names, title=datamodule.info.title, images=images)
+    (folder / runs.FIGURES).mkdir(exist_ok=True)
+    for name, figure in drawn.items():
+        figure.savefig(folder / runs.FIGURES / f"{name}.png", dpi=150)
+    return drawn
+
+
+def _mistaken(
+    datamodule: "ImageDataModule", arrays: "Mapping[str, np.ndarray]", problem: str
+) -> "dict[int, np.ndarray]":
+    """Images (C, *S) of the test samples of the most confident mistakes, by row of the predictions."""
+    import numpy as np
+
+    from scale.reporting.run_figures import mistaken
+
+    rows = [row for row, *_ in mistaken(arrays["labels"], arrays["probabilities"], problem)]
+    if not rows:
+        return {}
+    stored = datamodule.splits["test"].images.gather(arrays["index"][rows])  # (B, *S[, C])
+    coloured = stored.ndim > datamodule.info.spatial_dims + 1
+    images = np.moveaxis(stored, -1, 1) if coloured else stored[:, None]
+    return dict(zip(rows, images, strict=True))
+
+
+def choice(config: DictConfig, task: "ClassificationTask", image_shape: Sequence[int]) -> str:
+    """What the model is called: after the option's name on the command line, else the class."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from scale.tasks.build import model_name
+
+    found = HydraConfig.get().runtime.choices["model"] if HydraConfig.initialized() else type(task.net).__name__
+    return model_name(config, choice=str(found), spatial_dims=len(image_shape) - 1)
+
+
+def describe(datamodule: "ImageDataModule") -> str:
+    """One line on the data."""
+    sizes = {name: len(split.labels) for name, split in datamodule.splits.items()}
+    sizes["train"] = len(datamodule.train_labels)  # perhaps a share of the split
+    counts = ", ".join(f"{count:,} {name}" for name, count in sizes.items())
+    shape = " x ".join(map(str, datamodule.image_shape))
+    return f"{datamodule.info.problem}, {len(datamodule.info.labels)} classes, images {shape}, {counts}"
+
+
+def table(metrics: Mapping[str, Any]) -> str:
+    """Val and test with their intervals, beside the best published result."""
+    from scale.published import medmnist as published
+
+    names = {"val": "val", "test": "test", "val_tta": "val, mirrored", "test_tta": "test, mirrored"}
+    rows = [
+        (text, *(_shown(metrics[split][score], limits.get(score)) for score in ("auc", "acc")), "")
+        for split, text in names.items()
+        if split in metrics
+        for limits in [metrics.get("intervals", {}).get(split, {})]
+    ]
+    best = published.best(metrics["flag"])
+    if best:
+        methods = dict.fromkeys(f"{row.method} ({row.input_size})" for row in best)
+        rows.append(("best published", _shown(best[0].auc), _shown(best[1].acc), " / ".join(methods)))
+    width = 22 if "intervals" in metrics else 8
+    head = f"{'':16}  {'AUC':{width}}{'ACC':{width}}".rstrip()
+    lines = [head, *(f"{name:16}  {auc:{width}}{acc:{width}}{note}".rstrip() for name, auc, acc, note in rows)]
+    if "intervals" in metrics:
+        lines.append("in brackets: 95 % of the stratified bootstrap's resamples")
+    classes = metrics.get("per_class", {}).get("names", [])
+    if metrics["problem"] == "binary" and classes:
+        lines.append(f"positive class: {classes[1]}")
+    return "\n".join(lines)
+
+
+def _shown(value: float, limits: Sequence[float] | None = None) -> str:
+    if limits is None or not math.isfinite(limits[0]):
+        return f"{value:.3f}"
+    return f"{value:.3f} ({limits[0]:.3f}–{limits[1]:.3f})"
