@@ -62,7 +62,7 @@ def predict(config: DictConfig) -> int:
     if config.threads:
         torch.set_num_threads(config.threads)
     runs = [load_run(place) for place in ([config.run] if config.run is not None else config.runs)]
-    predictor = Predictor(
+    predictor = Predictor.of_runs(
         runs, device=find_device(config.accelerator), alpha=config.alpha, calibrate=bool(config.calibrate)
     )
     source = None if config.source is None else Path(config.source).expanduser()

@@ -25,7 +25,7 @@ class Explainer:
     """Makes maps of the predicted class.
 
     Args:
-        predictor: of one run.
+        predictor: of one network.
         method: a name of the catalog.
         folder: of the predictions.
 
@@ -34,9 +34,9 @@ class Explainer:
     """
 
     def __init__(self, predictor: Predictor, method: str, folder: Path) -> None:
-        if len(predictor.runs) > 1:
+        if len(predictor.members) > 1:
             raise ValueError("explain= takes one run: a map is of one network")
-        self.net, self.problem = predictor.runs[0].model.net, predictor.runs[0].model.problem
+        self.net, self.problem = predictor.members[0].net, predictor.task
         names = applicable(self.net)
         if method not in METHODS:
             raise ValueError(f"explain={method}: there is no such method; what applies: {', '.join(names)}")
@@ -50,10 +50,9 @@ class Explainer:
         """Maps (B, *S) on the network's grid and the explained classes (B,), of preprocessed images, uint8."""
         import torch
 
-        run = self.predictor.runs[0]
         _, probabilities = self.predictor.raw(images)
         targets = torch.from_numpy(probabilities.argmax(axis=1)).to(self.predictor.device)
-        given = self.predictor.tensor(images, run)
+        given = self.predictor.members[0].normalise(self.predictor.tensor(images))
         maps = attribute(self.net, given, problem=self.problem, method=self.method, target=targets)
         return maps.sum(dim=1).cpu().numpy(), targets.cpu().numpy()
 
@@ -102,9 +101,13 @@ class Explainer:
     def finish(self) -> None:
         """Writes the page, where anything was explained."""
         if self.samples:
-            run = self.predictor.runs[0]
-            header = {"run": run.folder.name, "method": self.method, "use": "research only"}
-            page.write_page(self.page, samples=self.samples, quality_rows=[], header=header, title="Predictions")
+            self.write_page(self.page, self.samples)
+
+    def write_page(self, path: Path, samples: Sequence[page.Sample]) -> None:
+        """Writes the viewer's page."""
+        names = ", ".join(run.folder.name for run in self.predictor.runs)
+        header = {"model": names or self.predictor.inputs.title, "method": self.method, "use": "research only"}
+        page.write_page(path, samples=samples, quality_rows=[], header=header, title="Predictions")
 
 
 def write_nifti(path: Path, values: np.ndarray, found: Picture) -> None:

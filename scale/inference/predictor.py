@@ -1,16 +1,19 @@
 """One or several finished runs, ready for new images and files."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from scale.inference import uncertainty
+from scale.inference.uncertainty import Uncertainty
 from scale.preparing.preprocess import Geometry
 from scale.readers import Picture, UnreadableError, read
 from scale.readers.arrays import picture_of
-from scale.runs import inputs as run_inputs
+from scale.runs.inputs import Inputs
+from scale.runs.inputs import read as read_inputs
 from scale.tasks.outputs import average
 
 if TYPE_CHECKING:
@@ -18,67 +21,111 @@ if TYPE_CHECKING:
     import torch
 
     from scale.runs.load import Run
+    from scale.tasks.problem import Problem
 
 SAME = ("flag", "problem", "num_classes", "image_shape")  # of runs that are averaged
+
+
+@dataclass(frozen=True)
+class Member:
+    """A network with what its images are normalised by.
+
+    Attributes:
+        net: maps normalised images (B, C, *S) to logits (B, outputs).
+        mean: (C,), of images in [0, 1].
+        std: (C,).
+    """
+
+    net: "torch.nn.Module"
+    mean: "torch.Tensor"
+    std: "torch.Tensor"
+
+    def normalise(self, images: "torch.Tensor") -> "torch.Tensor":
+        """Images (B, C, *S), uint8, as the network takes them."""
+        shape = (1, -1) + (1,) * (images.ndim - 2)
+        return (images.float() / 255 - self.mean.to(images.device).view(shape)) / self.std.to(images.device).view(shape)
 
 
 class Predictor:
     """Probabilities, sets and warnings of new images, as `predictions.csv` has them.
 
     Args:
-        runs: finished runs on the same data; their probabilities are averaged.
+        members: networks, whose probabilities are averaged.
+        inputs: what goes in and how the classes are called.
+        problem: what the labels ask.
+        fitted: how far predictions can be believed.
         device: where to compute.
-        alpha: share of conformal sets that may miss the true class.
-        calibrate: divide logits by the temperature that fits val best.
-
-    Raises:
-        ValueError: runs on different data, or a val split that is too small for alpha.
+        runs: of the members, where they are runs.
     """
 
     def __init__(
-        self, runs: Sequence["Run"], *, device: str = "cpu", alpha: float = 0.1, calibrate: bool = True
+        self,
+        members: Sequence[Member],
+        *,
+        inputs: Inputs,
+        problem: "Problem",
+        fitted: Uncertainty,
+        device: str = "cpu",
+        runs: Sequence["Run"] = (),
     ) -> None:
+        self.members, self.inputs, self.task, self.device = list(members), inputs, problem, device
+        self.problem, self.uncertainty, self.runs = problem.name, fitted, list(runs)
+        for member in members:
+            member.net.to(device).eval()
+
+    @classmethod
+    def of_runs(
+        cls, runs: Sequence["Run"], *, device: str = "cpu", alpha: float = 0.1, calibrate: bool = True
+    ) -> "Predictor":
+        """Of finished runs on the same data.
+
+        Args:
+            runs: their probabilities are averaged.
+            device: where to compute.
+            alpha: share of conformal sets that may miss the true class.
+            calibrate: divide logits by the temperature that fits val best.
+
+        Raises:
+            ValueError: runs on different data, or a val split that is too small for alpha.
+        """
         first = runs[0]
-        inputs = [run_inputs.read(run.folder, run.metrics) for run in runs]
+        inputs = [read_inputs(run.folder, run.metrics) for run in runs]
         for run, own in zip(runs, inputs, strict=True):
             different = [key for key in SAME if run.metrics[key] != first.metrics[key]]
             if different or own != inputs[0]:
                 what = different[0] if different else "preprocessing"
                 raise ValueError(f"{run.folder} and {first.folder} differ in their {what}: give runs on the same data")
-        self.runs, self.device, self.inputs = list(runs), device, inputs[0]
-        self.problem: str = first.metrics["problem"]
         val = [run.predictions["val"] for run in runs]
         if any(not np.array_equal(found["labels"], val[0]["labels"]) for found in val):
             raise ValueError("the runs have different val splits (folds?), on which their mean cannot be calibrated")
-        for run in runs:
-            run.model.to(device).eval()
-        self.uncertainty = uncertainty.fit(
+        fitted = uncertainty.fit(
             np.stack([found["logits"] for found in val]),
             average([found["probabilities"] for found in val]),
             val[0]["labels"],
-            self.problem,
+            first.metrics["problem"],
             alpha=alpha,
             calibrated=calibrate,
         )
+        members = [member_of(run) for run in runs]
+        return cls(members, inputs=inputs[0], problem=first.model.problem, fitted=fitted, device=device, runs=runs)
 
-    def tensor(self, images: np.ndarray, run: "Run") -> "torch.Tensor":
-        """Normalised images (B, C, *S) on the device, of uint8 (B, *S[, C]) as the preprocessing makes them."""
+    def tensor(self, images: np.ndarray) -> "torch.Tensor":
+        """Images (B, C, *S), uint8, on the device, of (B, *S[, C]) as the preprocessing makes them."""
         import torch
 
         raw = torch.from_numpy(np.ascontiguousarray(images)).to(self.device)
-        raw = raw.movedim(-1, 1) if raw.ndim == self.inputs.preprocessing.spatial_dims + 2 else raw.unsqueeze(1)
-        return run.datamodule.prepare({"image": raw})["image"]
+        return raw.movedim(-1, 1) if raw.ndim == self.inputs.preprocessing.spatial_dims + 2 else raw.unsqueeze(1)
 
     def raw(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Logits (runs, B, outputs) and mean probabilities (B, columns) of preprocessed images (B, *S[, C]), uint8."""
+        """Logits (members, B, outputs) and mean probabilities (B, columns) of preprocessed images, uint8."""
         import torch
 
-        logits, probabilities = [], []
-        for run in self.runs:
+        logits, probabilities, given = [], [], self.tensor(images)
+        for member in self.members:
             with torch.inference_mode():
-                found = run.model(self.tensor(images, run)).float().cpu()
+                found = member.net(member.normalise(given)).float().cpu()
             logits.append(found.numpy())
-            probabilities.append(run.model.problem.probabilities(found.double()).numpy())
+            probabilities.append(self.task.probabilities(found.double()).numpy())
         return np.stack(logits), average(probabilities)
 
     def rows(self, images: np.ndarray) -> list[dict[str, Any]]:
@@ -148,6 +195,14 @@ class Predictor:
             for row, found in zip(rows[start:], self.rows(np.stack(seen)), strict=True):
                 row.update(found)
         return pd.DataFrame(rows)
+
+
+def member_of(run: "Run") -> Member:
+    """The network of a run."""
+    module = run.datamodule
+    assert module.mean is not None
+    assert module.std is not None
+    return Member(run.model.net, module.mean, module.std)
 
 
 def _picture(one: Any) -> Picture:

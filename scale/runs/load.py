@@ -56,7 +56,7 @@ class Run:
         """
         from scale.inference.predictor import Predictor
 
-        return Predictor([self], alpha=alpha, calibrate=calibrate).predict(images)
+        return Predictor.of_runs([self], alpha=alpha, calibrate=calibrate).predict(images)
 
 
 def load_run(folder: str | Path, *, checkpoint: str = "best", data: Mapping[str, Any] | None = None) -> Run:

@@ -73,7 +73,7 @@ def test_images_in_memory_and_as_files(run2d, tmp_path):
     own = run.predictions["test"]["probabilities"]
     names = [f"p_class {k}" for k in range(4)]
     assert np.allclose(found[names], files[names], atol=1e-6)
-    predictor = Predictor([run], calibrate=False)
+    predictor = Predictor.of_runs([run], calibrate=False)
     assert np.allclose(predictor.predict(images)[names], own, atol=1e-4)
     assert np.allclose(predictor.predict(images[3])[names], own[3:4], atol=1e-4)  # a single image
     with pytest.raises(ValueError, match="image 1 is a volume"):
@@ -119,7 +119,7 @@ def test_shards_are_gone_on_with_and_merged(run2d, tmp_path, monkeypatch):
     for number in range(10):
         image = np.random.default_rng(number).integers(0, 256, (28, 28, 3), np.uint8)
         Image.fromarray(image).save(tmp_path / f"{number}.png")
-    predictor = Predictor([run])
+    predictor = Predictor.of_runs([run])
     listing = listing_of(tmp_path, predictor.inputs.classes, source=None, split=None)
 
     def part(number, folder, count=3):
@@ -158,7 +158,7 @@ def test_maps_lie_on_the_files_own_grid(run3d, tmp_path, code, monkeypatch):
     volume[mask == 1] = 255
     values = nifti(volume, code, tmp_path / "a.nii.gz")
     lesion = nifti(mask, code, tmp_path / "mask.nii.gz")
-    explainer = Explainer(Predictor([scale.load_run(run3d)]), "saliency", tmp_path / "out")
+    explainer = Explainer(Predictor.of_runs([scale.load_run(run3d)]), "saliency", tmp_path / "out")
     bright = lambda images: ((images > 150).astype(np.float32), np.zeros(len(images), int))  # noqa: E731
     monkeypatch.setattr(explainer, "values", bright)
     (tmp_path / "out").mkdir()
@@ -187,7 +187,7 @@ def test_maps_of_a_dicom_series(run3d, tmp_path, monkeypatch):
     mask[30:40, 6:14, 28:36] = True
     volume[mask] = 255
     write_series(tmp_path / "s", volume, names=rng.permutation(40), spacing=(1.0, 1.0, 1.0))
-    explainer = Explainer(Predictor([scale.load_run(run3d)]), "saliency", tmp_path / "out")
+    explainer = Explainer(Predictor.of_runs([scale.load_run(run3d)]), "saliency", tmp_path / "out")
     monkeypatch.setattr(explainer, "values", lambda images: ((images > 150).astype(np.float32), np.zeros(1, int)))
     (tmp_path / "out").mkdir()
     listing = listing_of(tmp_path / "s", (), source=None, split=None)
