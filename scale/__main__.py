@@ -13,6 +13,8 @@ COMMANDS = {
     "evaluate": "recompute a run's figures, or score a file in the official format",
     "predict": "predict new files, with calibrated probabilities, sets of classes and warnings",
     "explain": "maps of what a run's answers rest on, and how far each can be trusted",
+    "export": "write a network as ONNX, torch.export or safetensors, with a model card",
+    "serve": "a page and an API on this machine that predict files",
     "benchmark": "how fast networks train and answer on this machine",
     "report": "our results beside the published ones, as a table",
 }

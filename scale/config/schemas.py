@@ -200,9 +200,37 @@ class PredictConfig:
     threads: int | None = None
 
 
+@dataclass
+class ExportConfig:
+    """Root of `conf/export.yaml`."""
+
+    run: str | None = None
+    format: str = "safetensors"
+    output: str | None = None
+    alpha: float = 0.1
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class ServeConfig:
+    """Root of `conf/serve.yaml`."""
+
+    run: str | None = None
+    host: str = "127.0.0.1"
+    port: int = 8000
+    public: bool = False
+    explain: str | None = None
+    alpha: float = 0.1
+    max_megabytes: int = 64
+    max_megapixels: int = 128
+    accelerator: str = "auto"
+
+
 SCHEMAS = {
     "prepare": PrepareConfig,
     "predict": PredictConfig,
+    "export": ExportConfig,
+    "serve": ServeConfig,
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
     "explain": ExplainConfig,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from scale.readers.picture import Picture, UnreadableError, check_not_empty
+from scale.readers.picture import Picture, UnreadableError, check_not_empty, limited
 
 IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 VOLUMES = (".nii", ".nii.gz")
@@ -21,21 +21,27 @@ def kind_of(path: Path) -> str | None:
     return "dicom" if "." not in name and _has_dicom_mark(path) else None
 
 
-def read(paths: Path | Sequence[Path]) -> Picture:
+def read(paths: Path | Sequence[Path], *, limit: int | None = None) -> Picture:
     """Reads a file, or the slices of one DICOM series.
 
     Args:
         paths: a file, a folder that holds one DICOM series, or the series' files in any order.
+        limit: pixels or voxels and channels of a file; `picture.MAX_VALUES` if None.
 
     Raises:
         UnreadableError: it cannot be used; says why, without the name.
     """
+    with limited(limit):
+        return _read(paths)
+
+
+def _read(paths: Path | Sequence[Path]) -> Picture:
     if isinstance(paths, Path):
         if paths.is_dir():
             inside = [path for path in sorted(paths.iterdir()) if path.is_file() and kind_of(path) == "dicom"]
             if not inside:
                 raise UnreadableError("is a folder without DICOM files")
-            return read(inside)
+            return _read(inside)
         paths = [paths]
     for path in paths:
         check_not_empty(path)

@@ -1,11 +1,17 @@
 """What every reader returns, and how it says that it cannot."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 MAX_VALUES = 1 << 30  # values of one file: 4 GiB as float32, more is a damaged header or a decompression bomb
+
+
+_limit: ContextVar[int | None] = ContextVar("limit", default=None)  # of values, instead of MAX_VALUES
 
 
 class UnreadableError(ValueError):
@@ -40,6 +46,16 @@ class Picture:
         return self.values.shape[-1] if self.values.ndim > self.spatial_dims else 1
 
 
+@contextmanager
+def limited(values: int | None) -> Iterator[None]:
+    """Within this context files of more values than this are refused; None: `MAX_VALUES`."""
+    token = _limit.set(values)
+    try:
+        yield
+    finally:
+        _limit.reset(token)
+
+
 def check_size(shape: tuple[int, ...]) -> None:
     """Raises UnreadableError before memory is taken for an impossible shape."""
     count = 1
@@ -47,9 +63,10 @@ def check_size(shape: tuple[int, ...]) -> None:
         count *= int(edge)
     if count <= 0:
         raise UnreadableError(f"is empty: its shape is {' x '.join(map(str, shape))}")
-    if count > MAX_VALUES:
+    most = _limit.get() or MAX_VALUES
+    if count > most:
         raise UnreadableError(
-            f"says it has {' x '.join(map(str, shape))} values: more than the limit of {MAX_VALUES:,} (a damaged file "
+            f"says it has {' x '.join(map(str, shape))} values: more than the limit of {most:,} (a damaged file "
             "or a decompression bomb)"
         )
 
