@@ -55,9 +55,13 @@ class NpzDataModule(ImageDataModule):
 
     def open(self) -> tuple[DataSet, dict[str, Split]]:
         """Reads the file and what it says of itself."""
+        return self.open_file(self.file(), name=self.path.stem)
+
+    def file(self) -> Path:
+        """The npz file; raises FileNotFoundError where there is none."""
         if not self.path.is_file():
             raise FileNotFoundError(f"data.path={self.path}: no such file: {self.path.absolute()}")
-        return self.open_file(self.path, name=self.path.stem)
+        return self.path
 
     def open_file(self, path: Path, *, name: str) -> tuple[DataSet, dict[str, Split]]:
         """The same of a file that is known to be there.

@@ -61,6 +61,15 @@ class FolderDataModule(NpzDataModule):
 
     def open(self) -> tuple[DataSet, dict[str, Split]]:
         """Prepares the folder unless an earlier run did, and reads the result."""
+        return self.open_file(self.file(), name=self.path.absolute().name)
+
+    def file(self) -> Path:
+        """The prepared file, made first where it is not there.
+
+        Raises:
+            FileNotFoundError: there is no such folder.
+            ValueError: nothing can be made of it.
+        """
         if not self.path.is_dir():
             raise FileNotFoundError(f"data.path={self.path}: no such folder: {self.path.absolute()}")
         name = self.path.absolute().name
@@ -71,7 +80,7 @@ class FolderDataModule(NpzDataModule):
             with exclusive(place / ".lock", hint=hint):
                 if not output.exists():
                     self._prepare(output, name)
-        return self.open_file(output, name=name)
+        return output
 
     def _prepare(self, output: Path, name: str) -> None:
         found = prepare(
