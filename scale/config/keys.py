@@ -41,6 +41,8 @@ KINDS = {
     **_all(Kind.RECIPE, "callbacks.averaging", "callbacks.checkpoint"),
     **_all(Kind.RECIPE, "data.train_fraction", "data.batch_size", "data.balance", "data.drop_last"),
     **_all(Kind.RECIPE, "data.normalisation", "data.grades"),
+    # Other phantoms are rows of their own in a table.
+    **_all(Kind.RECIPE, "data.deciding", "data.lesions", "data.decoys"),
 }
 
 # Arguments that the program itself hands to a target: they are no keys of the configuration.
