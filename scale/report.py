@@ -11,10 +11,11 @@ usage: python -m scale.report [--ablation | --explanations] [variant=NAME] [RUN_
 
 Prints our results beside every published one, as a Markdown table for each data set: mean and standard deviation over
 all seeds that were run. With --ablation: what is left without each part of the network. With --explanations: what
-scale.explain measured of each method. Run folders that are named are added to the results first
-(scale/published/scale.csv, a row per run; scale/published/explanations.csv, a row per method and measure). Runs whose
-recipe is not their model's default one need a name of their own in the table: variant=NAME, here or in training.
-Of a sweep's folder, it writes and prints that sweep's own tables, also where the sweep was killed or is running.
+scale.explain measured of each method, pooled over the trainings where there are several. Run folders that are named are
+added to the results first (scale/published/scale.csv, a row per run; scale/published/explanations.csv, a row per method
+and metric). Runs whose recipe is not their model's default one need a name of their own in the table: variant=NAME,
+here or in training. Of a sweep's folder, it writes and prints that sweep's own tables, also where the sweep was killed
+or is running.
 """
 FLAGS = ("--ablation", "--explanations")
 
@@ -28,7 +29,7 @@ def main() -> None:
 
 
 def _report(arguments: list[str]) -> None:
-    from scale.published import explanations, ours
+    from scale.published import explanations, ours, pooled
     from scale.sweeps import report as sweep_report
     from scale.sweeps.folder import PLAN
 
@@ -42,7 +43,7 @@ def _report(arguments: list[str]) -> None:
         sweep_report.write(folders[0])
     elif "--explanations" in arguments:
         explanations.add(folders, variant=variant)
-        print(explanations.table(explanations.read()))
+        print(pooled.tables(explanations.read()))
     else:
         for line in ours.add(folders, variant=variant) if folders else []:
             warn(f"replaced {line}")

@@ -84,7 +84,19 @@ def test_everything_is_written(runs, monkeypatch):
         "edges",
     ]
     assert {row["measure"] for row in rows} == set(MEASURES) - {"agreement"}  # there is no other seed
+    causes = table(folder / "causal.csv")
+    assert list(causes[0]) == ["index", "log_odds", "drop_without", "drop_elsewhere", "drop_background", "rests_on"]
+    falls = sum(row["rests_on"] == "lesion" for row in causes)
+    (hit,) = [row for row in rows if (row["method"], row["measure"]) == ("saliency", "pointing_game_causal")]
+    assert (len(causes), int(hit["n"])) == (2, falls)  # two of the four are positive
     shown = table(folder / "samples.csv")
+    for row in shown:
+        assert -1 <= float(row["agreement_flips"]) <= 1
+        assert float(row["agreement_epochs"]) == pytest.approx(1)  # one epoch: the best is the last
+        assert float(row["peak_shift_epochs"]) == 0
+        assert 0 <= float(row["peak_shift_flips"]) < 28
+        assert float(row["lesion_width"]) > 1
+    assert {bool(row["drop_without"]) for row in shown} == {True, False}  # one has a lesion
     assert [row["index"] for row in shown] == ["1", "6"]
     found = scale.load_run(runs / "solid")
     found.datamodule.setup()
@@ -109,6 +121,54 @@ def test_everything_is_written(runs, monkeypatch):
     assert {row["control"] for row in table(folder / "against_random.csv")} == {"random"}
     assert {row["quantity"] for row in table(folder / "groups.csv")} == {"scale_attention", "stream_gate", "cka"}
     assert (folder / "config.yaml").exists()
+
+
+def test_the_page_can_be_used_before_the_metrics_and_a_cut_keeps_the_earlier_ones(runs, tmp_path, monkeypatch):
+    from scale.attribution.metrics import measure as measuring
+
+    folder = shutil.copytree(runs / "flat", tmp_path / "run")
+    given = ["indices=[1]", "attribution.methods=[saliency]", "groups=false"]
+    run(folder, *given)
+    before = (folder / "explanations" / "quality.csv").read_text()
+    assert "on 4 samples</span>" in (folder / "explanations" / "explanations.html").read_text()
+    seen = []
+
+    def cut(*_, **__):
+        seen.append((folder / "explanations" / "explanations.html").read_text())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(measuring, "_repeated", cut)
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, *given)
+    assert "4 samples; more to come: reload" in seen[0]
+    assert "insertion auc" in seen[0]
+    assert "infidelity" not in seen[0]  # what repeats the map comes last
+    assert (folder / "explanations-1" / "quality.csv").read_text() == before
+
+
+def test_a_peak_that_moves_is_warned_of(runs, monkeypatch):
+    from scale.attribution.metrics import stability
+    from scale.attribution.metrics.stability import Agreement
+
+    given = ["indices=[1]", "attribution.methods=[saliency]", "attribution.quality.samples=0", "groups=false"]
+    page = (run(runs / "flat", *given) / "explanations.html").read_text()
+    assert "saliency is not stable here" not in page
+    monkeypatch.setattr(stability, "over_flips", lambda *_, **__: Agreement(np.array([0.2]), np.array([20.0])))
+    folder = run(runs / "flat", *given)
+    page = (folder / "explanations.html").read_text()
+    assert "saliency is not stable here: its peak moves 20.0 cells when the sample is flipped, more than a" in page
+    (row,) = table(folder / "samples.csv")
+    assert (float(row["agreement_flips"]), float(row["peak_shift_flips"])) == (0.2, 20)
+
+
+def test_the_page_names_what_is_explained(runs):
+    quick = ["attribution.methods=[edges]", "attribution.quality.samples=0", "groups=false", "indices=[2]"]
+    page = (run(runs / "flat", *quick) / "explanations.html").read_text()
+    assert "<b>explained</b> the predicted class" in page
+    assert "<b>positive class</b> 1 (class 1)" in page
+    assert "#2   truth" in page
+    page = (run(runs / "flat", *quick, "target=1") / "explanations.html").read_text()
+    assert "<b>explained</b> class 1 (class 1)" in page
 
 
 def test_measures_are_not_lost_by_a_quick_look(runs, tmp_path):
@@ -136,7 +196,7 @@ def test_all_methods_run_by_default_and_a_second_call_replaces_the_first(runs, m
     folder = run(runs / "flat", "indices=[3,5]", "attribution.quality.samples=0", "groups=false")
     arrays = np.load(folder / "samples" / "000003_chosen.npz")
     methods = {name.removeprefix("map_") for name in arrays if name.startswith("map_")}
-    from scale.attribution.methods.attribute import METHODS
+    from scale.attribution.catalog import METHODS
 
     assert methods == set(METHODS) - {"gradcam"}
     assert table(folder / "quality.csv") == []
@@ -289,6 +349,20 @@ def test_the_log_tells_how_far_it_is(runs, monkeypatch, capsys):
     assert any("maps of 1 samples: saliency" in line for line in lines)
     assert "saliency" in (folder / "explain.log").read_text()
     logging.getLogger("scale").info("x")
+
+
+def test_the_time_left_is_known_from_the_start(runs, capsys, monkeypatch):
+    from scale.utils.progress import Progress
+
+    assert Progress(1000, bar=False, pace=0.5).left() == "08:20"
+    assert Progress(1000, bar=False).left() == "?"
+    late = Progress(100, bar=False, pace=1.0)
+    late._started -= 400  # each step took 8 seconds, not one
+    late.done = 50
+    assert late.left() in ("06:26", "06:27")  # 50 steps of (1 * 2 + 400) / (2 + 50) seconds
+    run(runs / "flat", "indices=[1]", "attribution.methods=[edges]", "attribution.quality.samples=0", "groups=false")
+    first = capsys.readouterr().out.splitlines()[0]
+    assert re.fullmatch(r"  0 %  \d\d:\d\d left  maps of 1 samples: edges", first)
 
 
 def test_a_terminal_gets_a_bar(capsys):

@@ -5,14 +5,18 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from scale.attribution.catalog import CONTROLS, METHODS
+from scale.attribution.metrics.measure import gain
+from scale.attribution.metrics.quality import MEASURES
 from scale.attribution.report.files import AGAINST, QUALITY
 from scale.published import recipe
 from scale.utils.files import write_csv
 
 RESULTS = Path(__file__).resolve().parent / "explanations.csv"
 RUN = ("flag", "size", "model", "variant", "seed")
-COLUMNS = (*RUN, "method", "control", "measure", "better", "mean", "low", "high", "n")
+COLUMNS = (*RUN, "method", "control", "measure", "better", "mean", "low", "high", "n", "values")
 SHOWN = {  # heading of a column: measure, and what it is compared with
     "pointing game": ("pointing_game", ""),
     "relevance mass": ("relevance_mass", ""),
@@ -42,11 +46,37 @@ def rows_of(folder: str | Path, *, variant: str = "") -> list[Row]:
     metrics = json.loads((folder / "metrics.json").read_text())
     run = {name: str(metrics[name]) for name in ("flag", "size", "seed")}
     run |= {"model": metrics["model"]["name"], "variant": recipe.name_of(folder, metrics, given=variant)}
+    values = _values(folder / "explanations" / "quality_values.csv")
     found: list[Row] = []
     for name, _ in tables:
         with (folder / "explanations" / name).open(newline="") as file:
-            found += [{column: (run | row).get(column) or "" for column in COLUMNS} for row in csv.DictReader(file)]
+            for row in csv.DictReader(file):
+                cells = run | row | {"values": _packed(values, row)}
+                found.append({column: cells.get(column) or "" for column in COLUMNS})
     return found
+
+
+def _values(path: Path) -> dict[tuple[str, str], dict[str, float]]:
+    """By method and metric, the value of each sample by its index; nothing where they were not kept."""
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    if path.is_file():
+        with path.open(newline="") as file:
+            for row in csv.DictReader(file):
+                if row["value"]:
+                    found.setdefault((row["method"], row["measure"]), {})[row["index"]] = float(row["value"])
+    return found
+
+
+def _packed(values: Mapping[tuple[str, str], Mapping[str, float]], row: Row) -> str:
+    """The samples' values behind a row, or their gains on its control, in one cell, for pooling over trainings."""
+    own, control = values.get((row["method"], row["measure"]), {}), row.get("control")
+    numbers = list(own.values())
+    if control:
+        other = values.get((control, row["measure"]), {})
+        pairs = [(value, other[index]) for index, value in own.items() if index in other]
+        better = MEASURES[row["measure"]].better
+        numbers = [gain(np.array(a), np.array(b), better).item() for a, b in pairs]
+    return " ".join(f"{number:.4g}" for number in numbers)
 
 
 def read(path: Path = RESULTS) -> list[Row]:
@@ -78,7 +108,7 @@ def table(rows: Sequence[Row]) -> str:
         lines += [[f"`{name}`", *(_cell(values.get((name, *key))) for key in columns.values())] for name in methods]
         flag, size, model, variant, seed = run
         name = f"`{model}`, {variant}" if variant else f"`{model}`"
-        title = f"**{flag}**, {size} pixels, {name}, seed {seed}"
+        title = f"**{flag}**, {size} pixels, {name}, seed {seed} (one training)"
         parts.append("\n".join([title, "", *(f"| {' | '.join(line)} |" for line in lines)]))
     return "\n\n".join(parts)
 

@@ -36,8 +36,8 @@ def test_rows_of_runs_become_tables(explained, tmp_path):
     results.add([explained("b", 1, ["random", "integrated_gradients"]), explained("a", 0, ["edges"])], path)
     lines = results.table(results.read(path)).splitlines()
     assert [line for line in lines if line.startswith("**")] == [
-        "**phantom2d**, 28 pixels, `scale`, seed 0",
-        "**phantom2d**, 28 pixels, `scale`, seed 1",
+        "**phantom2d**, 28 pixels, `scale`, seed 0 (one training)",
+        "**phantom2d**, 28 pixels, `scale`, seed 1 (one training)",
     ]
     assert lines[2] == "| method | pointing game | deletion, gain on random |"  # the other measures were not taken
     assert lines[-2:] == [
@@ -68,9 +68,9 @@ def test_an_ablation_has_rows_of_its_own(explained, tmp_path):
     results.add([explained("other", 0, ["saliency"], mean=0.3)], path, variant="mine")
     lines = results.table(results.read(path)).splitlines()
     assert [line for line in lines if line.startswith("**")] == [
-        "**phantom2d**, 28 pixels, `scale`, seed 0",
-        "**phantom2d**, 28 pixels, `scale`, gate, seed 0",
-        "**phantom2d**, 28 pixels, `scale`, mine, seed 0",
+        "**phantom2d**, 28 pixels, `scale`, seed 0 (one training)",
+        "**phantom2d**, 28 pixels, `scale`, gate, seed 0 (one training)",
+        "**phantom2d**, 28 pixels, `scale`, mine, seed 0 (one training)",
     ]
     assert [line.split("|")[2][1:5] for line in lines if "saliency" in line] == ["0.50", "0.10", "0.30"]
 

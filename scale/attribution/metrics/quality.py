@@ -12,14 +12,14 @@ from scale.attribution.metrics.faithfulness import infidelity, sensitivity_max
 from scale.attribution.metrics.localisation import pointing_game, relevance_mass, relevance_rank
 from scale.attribution.metrics.maps import on_grid, rank_correlation
 from scale.attribution.metrics.perturbation import BASELINES, Curve, deletion, insertion
-from scale.attribution.metrics.randomisation import Randomised, randomisation
+from scale.attribution.metrics.randomisation import randomisation
 
 __all__ = [
     "BASELINES",
+    "CAUSAL",
     "MEASURES",
     "Curve",
     "Measure",
-    "Randomised",
     "Summary",
     "agreement",
     "deletion",
@@ -35,6 +35,7 @@ __all__ = [
     "summarise",
 ]
 
+CAUSAL = "_causal"  # of the samples whose prediction falls with the lesion
 _RISE = "https://arxiv.org/abs/1806.07421"
 _ARRAS = "https://doi.org/10.1016/j.inffus.2021.11.008"
 _YEH = "https://arxiv.org/abs/1901.09392"
@@ -46,10 +47,11 @@ class Measure:
 
     Attributes:
         name: as in tables.
-        better: `higher` or `lower`.
+        better: `higher`, `lower`, or `zero` where the value nearest to 0 is best.
         meaning: one line for a reader of the table.
         source: DOI or URL.
         needs_masks: whether the place of the lesions must be known.
+        stage: 0 where the map alone is needed, 1 for curves, 2 for what repeats the map; in this order they are made.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Measure:
     meaning: str
     source: str
     needs_masks: bool = False
+    stage: int = 0
 
 
 MEASURES: Mapping[str, Measure] = {
@@ -71,10 +74,18 @@ MEASURES: Mapping[str, Measure] = {
         ),
         Measure("relevance_mass", "higher", "share of the positive relevance inside the lesion", _ARRAS, True),
         Measure("relevance_rank", "higher", "share of the lesion among as many top cells", _ARRAS, True),
-        Measure("deletion_auc", "lower", "score while the most relevant cells are removed first", _RISE),
-        Measure("insertion_auc", "higher", "score while the most relevant cells are given back first", _RISE),
-        Measure("infidelity", "lower", "squared error in foretelling what removing a block costs", _YEH),
-        Measure("sensitivity_max", "lower", "largest relative change of the map under invisible noise", _YEH),
+        Measure(
+            "pointing_game_causal",
+            "higher",
+            "the same where the prediction falls when the lesion is taken out of the scene: a miss is the map's fault",
+            "https://doi.org/10.1007/s11263-017-1059-x",
+            True,
+        ),
+        Measure("relevance_mass_causal", "higher", "the same where the prediction falls with the lesion", _ARRAS, True),
+        Measure("deletion_auc", "lower", "score while the most relevant cells are removed first", _RISE, stage=1),
+        Measure("insertion_auc", "higher", "score while the most relevant cells are given back first", _RISE, stage=1),
+        Measure("infidelity", "lower", "squared error in foretelling what removing a block costs", _YEH, stage=2),
+        Measure("sensitivity_max", "lower", "largest relative change of the map under invisible noise", _YEH, stage=2),
         Measure(
             "sparseness",
             "higher",
@@ -83,9 +94,10 @@ MEASURES: Mapping[str, Measure] = {
         ),
         Measure(
             "randomisation",
-            "lower",
-            "rank correlation with the map of a network whose weights were drawn anew",
+            "zero",
+            "rank correlation with the map after all weights were re-initialised; nearest to 0 is best",
             "https://arxiv.org/abs/1810.03292",
+            stage=2,
         ),
         Measure(
             "agreement",

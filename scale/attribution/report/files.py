@@ -18,6 +18,7 @@ FIGURES = {  # figures of a sample, and the kinds of methods on them
     "activations": ("activation", "control"),
     "attention": ("attention",),
 }
+COMPARED = 12  # samples on which the methods' maps are compared with each other
 QUALITY = ("method", "measure", "better", "mean", "low", "high", "n")
 AGAINST = ("method", "control", "measure", "mean", "low", "high", "n")
 
