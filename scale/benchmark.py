@@ -1,28 +1,35 @@
-"""`python -m scale.benchmark`: how fast networks train and answer, side by side on one machine."""
+"""`python -m scale.benchmark`: how fast networks train and predict, side by side on one machine."""
 
 import statistics
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
 from scale import config as configuration
 from scale.config.help import show_help
+from scale.utils import tables
 from scale.utils.cli import USAGE, fail, one_line_errors
 
-PRECISIONS = {"32-true": None, "bf16-mixed": "bfloat16", "16-mixed": "float16"}
-Job = Callable[[], None]
-HELP = """\
-usage: python -m scale.benchmark [models=[scale,resnet18]] [accelerator=auto|cpu|gpu] [group=option ...] [key=value ...]
+if TYPE_CHECKING:
+    from scale.data.datamodule import ImageDataModule
+    from scale.tasks.classification import ClassificationTask
 
-Times networks on images of a data set's shape, in turns: samples a second in training (augmentation, losses, backward,
-optimizer) and in evaluation, median and range of five rounds, and the GPU's peak memory. Needs no data.
+HELP = """\
+usage: python -m scale.benchmark [models=[scale,resnet18]] [group=option ...] [key=value ...]
+
+Times networks on random images of a data set's shape, in turns: samples a second in training, in Lightning's own loop
+with all that a run does in a step, and in evaluation; median and range of five rounds, and the GPU's peak memory.
 
   python -m scale.benchmark data=vesselmnist3d models=[scale,scale_tiny,resnet18]
-  python -m scale.benchmark data=breastmnist hardware=amp data.batch_size=128 threads=1
+  python -m scale.benchmark data=breastmnist trainer=gpu hardware=amp data.batch_size=128
 """
+ALWAYS = ["logger=none", "callbacks.console=null", "callbacks.history=null", "callbacks.checkpoint=null", "test=false"]
 
 
 @dataclass
@@ -44,127 +51,159 @@ class Speed:
     memory: int = 0
 
 
-def measure(configs: Mapping[str, DictConfig], *, device: str, steps: int = 4, rounds: int = 5) -> dict[str, Speed]:
+@dataclass(frozen=True)
+class _Network:
+    """A network with random images of its data set's shape, as `scale.train` would train it."""
+
+    config: DictConfig
+    task: "ClassificationTask"
+    datamodule: "ImageDataModule"
+    speed: Speed
+
+
+def measure(configs: Mapping[str, DictConfig], *, steps: int = 4, rounds: int = 5) -> dict[str, Speed]:
     """Times networks on random images of a data set's shape, in turns, so that what else runs slows all of them.
 
-    A step of training is augmentation, normalisation, the losses forward and backward, and the optimizer.
+    What is timed is Lightning's own loop over the run's own task, data module and trainer: augmentation, normalisation,
+    losses forward and backward, optimizer and averaged weights, with every setting of `trainer` and `hardware`.
 
     Args:
         configs: of a run with each network, by the network's name.
-        device: `cpu` or `cuda`.
-        steps: batches in a round.
+        steps: batches in a round; one more comes before them and does not count.
         rounds: that count; one more comes first, in which kernels are chosen.
     """
     import torch
 
-    found, jobs = {}, {}
-    for name, config in configs.items():
-        found[name], *jobs[name] = _prepare(config, device)
+    from scale.training import hardware
+
+    for config in configs.values():
+        hardware.check(config)
+    networks = {name: _prepare(config) for name, config in configs.items()}
     for number in range(rounds + 1):
-        for name, (train, evaluate) in jobs.items():
-            if device == "cuda":
+        for network in networks.values():
+            hardware.prepare(network.config)
+            if torch.cuda.is_available():
                 torch.cuda.reset_peak_memory_stats()
-            speed, samples = found[name], steps * configs[name].data.batch_size
-            seconds = _time(train, steps, device), _time(evaluate, steps, device)
+            train, evaluate = _round(network, steps)
             if number:
-                speed.train.append(samples / seconds[0])
-                speed.evaluate.append(samples / seconds[1])
-            if device == "cuda":
-                speed.memory = max(speed.memory, torch.cuda.max_memory_allocated())
-    return found
+                network.speed.train.append(train)
+                network.speed.evaluate.append(evaluate)
+            if torch.cuda.is_available():
+                network.speed.memory = max(network.speed.memory, torch.cuda.max_memory_allocated())
+    return {name: network.speed for name, network in networks.items()}
 
 
 def table(found: Mapping[str, Speed]) -> str:
     """A Markdown table: medians over the rounds, with the range."""
-    rows = [["model", "M params", "G MACs", "train samples/s", "evaluate samples/s"]]
-    if any(speed.memory for speed in found.values()):
-        rows[0].append("peak GPU GiB")
-    rows.append(["---"] * len(rows[0]))
+    head = ["model", "M params", "G MACs", "train samples/s", "evaluate samples/s"]
+    gpu = any(speed.memory for speed in found.values())
+    rows = []
     for name, speed in found.items():
         row = [f"`{name}`", f"{speed.parameters / 1e6:.2f}", f"{speed.macs / 1e9:.3f}"]
         row += [f"{statistics.median(s):.1f} ({min(s):.1f}–{max(s):.1f})" for s in (speed.train, speed.evaluate)]
-        rows.append(row + [f"{speed.memory / 2**30:.2f}"] * (len(rows[0]) - 5))
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+        rows.append(row + [f"{speed.memory / 2**30:.2f}"] * gpu)
+    return tables.markdown(head + ["peak GPU GiB"] * gpu, rows)
 
 
-def _time(job: Job, steps: int, device: str) -> float:
-    import torch
+def _prepare(config: DictConfig) -> _Network:
+    """A network's task, and a data module of random images."""
+    import numpy as np
 
-    started = time.perf_counter()
-    for _ in range(steps):
-        job()
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
-
-
-def _prepare(config: DictConfig, device: str) -> tuple[Speed, Job, Job]:
-    """A network's size, a step of its training, a step of its evaluation."""
-    import torch
-
+    from scale.data.images import Images
+    from scale.data.store import Split
     from scale.models.layers import macs, parameters
-    from scale.tasks.build import announced, build_task
+    from scale.tasks.build import announced, build_datamodule, build_task
 
-    if config.trainer.precision not in PRECISIONS:
-        raise ValueError(f"trainer.precision={config.trainer.precision}: give one of {', '.join(PRECISIONS)}")
-    kind = PRECISIONS[config.trainer.precision]
     info, shape, problem = announced(config)
-    task = build_task(config, problem, image_shape=shape).to(device)
-    net, augment = task.net, configuration.instantiate(config.augment) if config.augment else None
-    optimizer = configuration.instantiate(config.optimizer)(net.parameters())
-    raw = torch.randint(0, 256, (config.data.batch_size, *shape), dtype=torch.uint8, device=device)
-    labels = torch.zeros(len(raw), problem.label_width, dtype=torch.long, device=device)
-    scaler = torch.amp.GradScaler(device, enabled=kind == "float16")
-    low = torch.autocast(device, dtype=getattr(torch, kind or "bfloat16"), enabled=kind is not None)
+    datamodule = build_datamodule(config)
+    count = 2 * max(config.data.batch_size, config.data.eval_batch_size)
+    size = (count, *shape[1:], *(() if shape[0] == 1 else shape[:1]))
+    images = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)
+    classes = 2 if problem.name == "multilabel" else problem.num_classes
+    labels = np.arange(count * problem.label_width).reshape(count, -1) % classes  # each class occurs
+    split = Split(Images(images), labels)
+    datamodule.info, datamodule.splits = info, dict.fromkeys(("train", "val", "test"), split)
+    datamodule.train_indices = np.arange(count)
+    datamodule.setup()
+    task = build_task(
+        config,
+        problem,
+        image_shape=shape,
+        class_weights=problem.class_weights(labels) if datamodule.balance == "weights" else None,
+        logit_adjustment=datamodule.logit_adjustment,
+    )
+    return _Network(config, task, datamodule, Speed(parameters(task.net), macs(task.net, shape)))
 
-    def train() -> None:
-        images = raw.float() / 255
-        if augment is not None:
-            images = augment(images, symmetry=info.symmetry, seed=0)
-        net.train()
-        with low:
-            if hasattr(net, "forward_auxiliary"):
-                logits, others = net.forward_auxiliary(images * 2 - 1)  # type: ignore[operator]
+
+def _round(network: _Network, steps: int) -> tuple[float, float]:
+    """Samples a second in training and in evaluation."""
+    from scale.training.trainer import build_trainer
+
+    config, data = network.config.copy(), network.datamodule
+    limit = {"max_epochs": 1, "limit_train_batches": steps + 1, "limit_val_batches": 0, "num_sanity_val_steps": 0}
+    rates = []
+    for training in (True, False):
+        config.trainer = {**network.config.trainer, **limit, **({} if training else {"limit_val_batches": steps + 1})}
+        with tempfile.TemporaryDirectory() as folder:
+            trainer = build_trainer(config, Path(folder), samples=len(data.train_labels), logger=False)
+            clock = _clock()
+            trainer.callbacks.append(clock)  # type: ignore[attr-defined]
+            if training:
+                trainer.fit(network.task, datamodule=data)
             else:
-                logits, others = net(images * 2 - 1), {}
-        loss = torch.stack([problem.loss(each, labels) for each in (logits, *others.values())]).sum()
-        optimizer.zero_grad()
-        scaler.scale(loss).backward()
-        scaler.step(optimizer)
-        scaler.update()
+                trainer.validate(network.task, datamodule=data, verbose=False)
+        size = data.batch_size if training else data.eval_batch_size
+        rates.append(size * (len(clock.ends) - 1) / (clock.ends[-1] - clock.ends[0]))
+    return rates[0], rates[1]
 
-    def evaluate() -> None:
-        with torch.inference_mode(), low:
-            net.eval()(raw.float() / 127.5 - 1)
 
-    return Speed(parameters(net), macs(net, shape)), train, evaluate
+def _clock() -> Any:
+    """A callback that notes when each batch has ended."""
+    import lightning as L
+    import torch
+
+    class Clock(L.Callback):
+        def __init__(self) -> None:
+            self.ends: list[float] = []
+
+        def on_train_batch_end(self, *_: Any) -> None:
+            self._note()
+
+        def on_validation_batch_end(self, *_: Any) -> None:
+            self._note()
+
+        def _note(self) -> None:
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            self.ends.append(time.perf_counter())
+
+    return Clock()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
-    import torch
-
-    from scale.runs.predict import find_device
-
     given = list(sys.argv[1:] if arguments is None else arguments)
     if show_help(given, HELP):
         return
-    own = dict(a.split("=", 1) for a in given if a.startswith(("models=", "accelerator=")))
-    overrides = [a for a in given if a.split("=", 1)[0] not in own]
+    own = [a for a in given if a.startswith("models=")]
+    overrides = [a for a in given if a not in own]
     if any(override.startswith("model=") for override in overrides):
         fail("model=... is for one network: give models=[...] with all that are timed", status=USAGE)
-    names = own.get("models", "scale,resnet18").strip("[]").replace(" ", "").split(",")
+    names = (own[-1] if own else "models=scale,resnet18").partition("=")[2].strip("[]").replace(" ", "").split(",")
     for name in names:
         configuration.check_command_line([f"model={name}", *overrides])
     with one_line_errors():
-        configs = {name: configuration.compose([f"model={name}", *overrides]) for name in names}
-        first = configs[names[0]]
-        if first.threads:
-            torch.set_num_threads(first.threads)
-        device = find_device(own.get("accelerator", "auto"))
-        found = measure(configs, device=device)
-    where = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} CPU threads"
-    print(f"{where}, batch {first.data.batch_size}, {first.trainer.precision}\n\n{table(found)}")
+        configs = {name: configuration.compose([f"model={name}", *overrides, *ALWAYS]) for name in names}
+        found = measure(configs)
+    print(f"{_where(configs[names[0]])}\n\n{table(found)}")
+
+
+def _where(config: DictConfig) -> str:
+    import torch
+
+    cpu = config.trainer.accelerator == "cpu" or not torch.cuda.is_available()
+    device = f"{torch.get_num_threads()} CPU threads" if cpu else torch.cuda.get_device_name()
+    return f"{device}, batch {config.data.batch_size}, {config.trainer.precision}"
 
 
 if __name__ == "__main__":

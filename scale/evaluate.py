@@ -107,6 +107,10 @@ def _run(config: DictConfig) -> int:
         )
     if config.output is not None and config.runs is None:
         raise ValueError("output=<folder> is for runs=[...] only: nothing else is written")
+    if config.run is None:
+        ignored = {"evaluation.tta=true": config.evaluation.tta, "accelerator": config.accelerator != "auto"}
+        for name in (name for name, given in ignored.items() if given):
+            raise ValueError(f"{name} is for run=... only: all else is computed from saved predictions")
     if config.runs is not None:
         return _average(list(config.runs), config.output)
     if config.predictions is not None:

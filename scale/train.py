@@ -28,7 +28,7 @@ log = logging.getLogger("scale")
 HELP = """\
 usage: python -m scale.train [group=option ...] [key=value ...]
 
-Trains on one MedMNIST data set, picks the epoch by val AUC, tests once, and keeps everything in a run folder.
+Trains on one MedMNIST data set, picks the epoch by val loss, tests once, and keeps everything in a run folder.
 
 To start with:
   python -m scale.train                                        synthetic 3D images, offline

@@ -259,7 +259,7 @@ def test_weights_and_budget_reach_the_training(tmp_path, phantom_root):
     ("balance", "given"), [("none", None), ("weights", "class_weights"), ("root", "logit_adjustment")]
 )
 def test_balance_reaches_the_loss(balance, given, tmp_path, phantom_root, monkeypatch):
-    from scale.training import trainer as assembly
+    from scale.tasks import build as assembly
 
     made = []
     build = assembly.build_task
@@ -382,3 +382,16 @@ def test_two_processes_see_each_sample_once(tmp_path, phantom_root):
     assert arrays["test"]["index"].tolist() == list(range(33))
     assert evaluate_run(tmp_path / "run")["difference"] <= 1e-5
     assert not list(tmp_path.glob("run/*process*"))
+
+
+@pytest.mark.parametrize("given", ["runs=[a,b]", "predictions='x.csv'"])
+@pytest.mark.parametrize("option", ["evaluation.tta=true", "accelerator=cpu"])
+def test_options_that_need_a_network_are_refused_without_one(given, option, monkeypatch, capsys):
+    """They were silently ignored."""
+    from scale import evaluate
+
+    monkeypatch.setattr("sys.argv", ["evaluate", given, option])
+    with pytest.raises(SystemExit) as ended:
+        evaluate.main()
+    assert ended.value.code == 1
+    assert "is for run=... only" in capsys.readouterr().err

@@ -20,30 +20,22 @@ class Kind(Enum):
     PLACE = "where files are and what is shown: may change at any time"
 
 
-def _all(kind: Kind, *keys: str) -> dict[str, Kind]:
-    return dict.fromkeys(keys, kind)
-
-
 DATA_PATHS = ("path", "root", "cache")  # keys of `data`
-KINDS = {
-    **_all(Kind.PLACE, "resume", "rerun", "allow_changed_code", "paths", "threads", "logger", "evaluation", "sweep"),
-    # `rank_watch` is in the record of older runs only.
-    **_all(Kind.PLACE, "callbacks.console", "callbacks.rank_watch", "callbacks.checkpoint.every_n_minutes"),
-    # That the data are the same is checked by their content, so where they lie does not matter.
-    **_all(Kind.PLACE, *(f"data.{name}" for name in DATA_PATHS), "data.download", "data.verify"),
-    **_all(Kind.PLACE, "data.num_workers", "data.eval_batch_size"),
-    **_all(Kind.HARDWARE, "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy"),
-    **_all(Kind.HARDWARE, "trainer.sync_batchnorm"),
-    **_all(Kind.ARITHMETIC, "trainer.precision", "trainer.deterministic", "trainer.benchmark", "task.compile"),
-    **_all(Kind.ARITHMETIC, "trainer.detect_anomaly", "trainer.profiler", "optimizer.fused", "matmul_precision"),
-    **_all(Kind.ARITHMETIC, "trainer.log_every_n_steps", "trainer.enable_progress_bar", "trainer.enable_model_summary"),
-    **_all(Kind.RECIPE, "model", "task", "optimizer", "scheduler", "augment", "budget", "trainer"),
-    **_all(Kind.RECIPE, "callbacks.averaging", "callbacks.checkpoint"),
-    **_all(Kind.RECIPE, "data.train_fraction", "data.batch_size", "data.balance", "data.drop_last"),
-    **_all(Kind.RECIPE, "data.normalisation", "data.grades"),
-    # Other phantoms are rows of their own in a table.
-    **_all(Kind.RECIPE, "data.deciding", "data.lesions", "data.decoys"),
+_KEYS = {
+    # `rank_watch` is in the record of older runs only. That the data are the same is checked by their content.
+    Kind.PLACE: """resume rerun allow_changed_code paths threads logger evaluation sweep callbacks.console
+        callbacks.rank_watch callbacks.checkpoint.every_n_minutes data.path data.root data.cache data.download
+        data.verify data.num_workers data.eval_batch_size""",
+    Kind.HARDWARE: """trainer.accelerator trainer.devices trainer.num_nodes trainer.strategy trainer.sync_batchnorm""",
+    Kind.ARITHMETIC: """trainer.precision trainer.deterministic trainer.benchmark trainer.detect_anomaly
+        trainer.profiler trainer.log_every_n_steps trainer.enable_progress_bar trainer.enable_model_summary task.compile
+        optimizer.fused matmul_precision""",
+    Kind.RECIPE: """model task optimizer scheduler augment budget trainer callbacks.averaging callbacks.checkpoint
+        data.train_fraction data.train_samples data.batch_size data.balance data.drop_last data.normalisation
+        data.grades
+        data.deciding data.lesions data.decoys""",
 }
+KINDS = {key: kind for kind, keys in _KEYS.items() for key in keys.split()}
 
 # Arguments that the program itself hands to a target: they are no keys of the configuration.
 SUPPLIED = {

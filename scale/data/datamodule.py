@@ -17,7 +17,7 @@ from scale.data.augment import Augment, mirror
 from scale.data.catalog import DataSet
 from scale.data.loading import BatchDataset, TrainLoader
 from scale.data.normalisation import fade, measured_statistics, official_statistics
-from scale.data.sampling import EvalBatches, TrainBatches, balancing, stratified_subset
+from scale.data.sampling import EvalBatches, TrainBatches, balancing, stratified_sample, stratified_subset
 from scale.data.store import Split
 
 DIGEST_IMAGES = 20  # of each split, compared when a run is gone on with
@@ -34,6 +34,7 @@ class ImageDataModule(L.LightningDataModule):
         eval_batch_size: the same in validation and test.
         num_workers: loading processes; not needed, as a batch is one indexing operation.
         train_fraction: stratified share of the train split to train on, in (0, 1].
+        train_samples: the same as a number of samples; all if None.
         balance: against unequal classes: `none`, `weights` in the loss, a balanced `sampler`, or `root`: binary and
             multi-class samples are drawn so that a class' share is that of the root of its size, which
             `logit_adjustment` makes up for.
@@ -53,6 +54,7 @@ class ImageDataModule(L.LightningDataModule):
         eval_batch_size: int = 128,
         num_workers: int = 0,
         train_fraction: float = 1.0,
+        train_samples: int | None = None,
         balance: Literal["none", "weights", "sampler", "root"] = "none",
         drop_last: bool = True,
         normalisation: Literal["standard", "official"] = "standard",
@@ -69,8 +71,11 @@ class ImageDataModule(L.LightningDataModule):
             raise ValueError(f"data.grades={grades!r}: give ordinal or classes")
         if not 0 < train_fraction <= 1:
             raise ValueError(f"data.train_fraction={train_fraction}: give a number above 0 and at most 1")
+        if train_samples is not None and train_fraction < 1:
+            raise ValueError(f"data.train_fraction={train_fraction} and data.train_samples={train_samples}: give one")
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
-        self.train_fraction, self.balance, self.augment, self.seed = train_fraction, balance, augment, seed
+        self.train_fraction, self.train_samples = train_fraction, train_samples
+        self.balance, self.augment, self.seed = balance, augment, seed
         self.drop_last, self.normalisation, self.grades = drop_last, normalisation, grades
         self.splits: dict[str, Split] = {}
         self._mirrored: tuple[int, ...] = ()
@@ -98,7 +103,10 @@ class ImageDataModule(L.LightningDataModule):
                     f"{self.info.problem}: give weights, sampler or none"
                 )
             labels = self.splits["train"].labels
-            self.train_indices = stratified_subset(labels, fraction=self.train_fraction, seed=self.seed)
+            if self.train_samples is None:
+                self.train_indices = stratified_subset(labels, fraction=self.train_fraction, seed=self.seed)
+            else:
+                self.train_indices = stratified_sample(labels, samples=self.train_samples, seed=self.seed)
         if self.mean is None or self.std is None:
             self.mean, self.std = self._statistics()
         self._check()
@@ -154,6 +162,14 @@ class ImageDataModule(L.LightningDataModule):
         count = len(self.splits[split].labels)
         return self._loader(split, EvalBatches(count, batch_size=self.eval_batch_size, **self._processes()))
 
+    def transfer_batch_to_device(
+        self, batch: dict[str, Tensor], device: torch.device, dataloader_idx: int
+    ) -> dict[str, Tensor]:
+        """Moves a batch, but for `draw`: seeds are read on the CPU, and fetching them back would wait for the GPU."""
+        rest = {key: value for key, value in batch.items() if key != "draw"}
+        moved = super().transfer_batch_to_device(rest, device, dataloader_idx)
+        return {**moved, "draw": batch["draw"]} if "draw" in batch else moved
+
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
         """Called by Lightning once the batch is on the device; the images get the precision of the network."""
         if self.trainer is None:
@@ -178,8 +194,10 @@ class ImageDataModule(L.LightningDataModule):
         """Maps images (B, C, *S) in [0, 1] to what `normalisation` says."""
         assert self.mean is not None
         assert self.std is not None
+        if self.mean.device != images.device:  # once, not in every batch
+            self.mean, self.std = self.mean.to(images.device), self.std.to(images.device)
         shape = (1, -1) + (1,) * (images.ndim - 2)
-        return (images - self.mean.to(images.device).view(shape)) / self.std.to(images.device).view(shape)
+        return (images - self.mean.view(shape)) / self.std.view(shape)
 
     @contextmanager
     def mirrored(self, axes: tuple[int, ...]) -> Iterator[None]:

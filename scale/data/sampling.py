@@ -33,6 +33,23 @@ def stratified_subset(labels: np.ndarray, *, fraction: float, seed: int) -> np.n
     return np.sort(np.concatenate(chosen))
 
 
+def stratified_sample(labels: np.ndarray, *, samples: int, seed: int) -> np.ndarray:
+    """Indices of `samples` samples in ascending order, each stratum with its share rounded down or up.
+
+    Args:
+        labels: (N, L).
+        samples: from 1 to N.
+        seed: the choice is a function of it alone.
+    """
+    if not 1 <= samples <= len(labels):
+        raise ValueError(f"data.train_samples={samples}: give a number from 1 to {len(labels)}, the size of the split")
+    groups, generator = strata(labels), np.random.default_rng(seed)
+    members = [generator.permutation(np.flatnonzero(groups == group)) for group in np.unique(groups)]
+    # Spread over [0, 1), the first samples of this order hold each stratum in proportion.
+    places = np.concatenate([(np.arange(len(m)) + 0.5) / len(m) for m in members])
+    return np.sort(np.concatenate(members)[np.argsort(places, kind="stable")][:samples])
+
+
 def balancing(labels: np.ndarray, *, power: float) -> np.ndarray:
     """Weights (N,) with which each stratum is drawn as often as its size to the power 1 - `power` says.
 

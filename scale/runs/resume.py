@@ -183,7 +183,7 @@ def _differences(config: DictConfig, folder: Path) -> tuple[list[str], list[str]
     lines = [
         f"{key}: {before.get(key, ABSENT)} then, {now.get(key, ABSENT)} now"
         for key in sorted({*before, *now})
-        if before.get(key) != now.get(key) and kind(key) is not Kind.PLACE
+        if before.get(key) != now.get(key) and kind(key) is not Kind.PLACE  # what is null may as well be absent
     ]
     moved = [line for line in lines if kind(line.partition(":")[0]) is Kind.HARDWARE]
     return [line for line in lines if line not in moved], moved

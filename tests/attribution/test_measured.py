@@ -6,7 +6,7 @@ from omegaconf import OmegaConf
 
 import scale
 from scale.published import explanations as results
-from scale.published import ours as report
+from scale.report import main
 
 
 @pytest.fixture
@@ -79,5 +79,5 @@ def test_a_run_that_was_not_explained(tmp_path, monkeypatch, capsys):
     (tmp_path / "run").mkdir()
     monkeypatch.setattr("sys.argv", ["report", "--explanations", str(tmp_path / "run")])
     with pytest.raises(SystemExit):
-        report.main()
+        main()
     assert f"python -m scale.explain run={tmp_path / 'run'}" in capsys.readouterr().err

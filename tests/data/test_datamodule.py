@@ -80,6 +80,30 @@ def test_train_fraction(rgb):
     assert len(whole(module.val_dataloader())) == SAMPLES["val"]
 
 
+def test_train_samples_are_the_same_in_every_epoch(rgb):
+    """`debug=overfit` promised three batches again and again, and drew nearly all samples."""
+    module = official(rgb, train_samples=12, batch_size=4)
+    loader = module.train_dataloader()
+    epochs = [set(whole(loader).tolist()) for _ in range(3)]
+    assert epochs == [set(module.train_indices.tolist())] * 3
+    assert len(epochs[0]) == 12
+    with pytest.raises(ValueError, match="data.train_fraction=0.5 and data.train_samples=12: give one"):
+        official(rgb, train_samples=12, train_fraction=0.5)
+
+
+def test_what_is_read_on_the_cpu_stays_there(rgb):
+    """Seeds that travel to a GPU and back make every step wait for it."""
+    module = official(rgb, batch_size=4)
+    batch = next(iter(module.train_dataloader()))
+    moved = module.transfer_batch_to_device(batch, torch.device("meta"), 0)
+    assert {name: tensor.device.type for name, tensor in moved.items()} == {
+        **dict.fromkeys(("image", "label", "index"), "meta"),
+        "draw": "cpu",
+    }
+    module.normalise(torch.zeros(1, 3, 2, 2, device="meta"))
+    assert module.mean.device.type == module.std.device.type == "meta"  # once, not in every batch
+
+
 def test_balance_sampler(phantom_root, tmp_path):
     arrays = phantom.generate(spatial_dims=2, samples={"train": 120, "val": 10, "test": 10}, problem="binary")
     keep = np.concatenate(

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from scale.data.layout import strata
-from scale.data.sampling import EvalBatches, TrainBatches, draw_seed, stratified_subset
+from scale.data.sampling import EvalBatches, TrainBatches, draw_seed, stratified_sample, stratified_subset
 
 LABELS = np.repeat([0, 1, 2], [90, 30, 6])[:, None]
 
@@ -96,3 +96,18 @@ def test_strata():
     assert strata(np.array([[2], [0], [1]])).tolist() == [2, 0, 1]
     labels = np.array([[1, 1, 0], [1, 0, 0], [0, 0, 0], [1, 0, 1], [0, 1, 0], [0, 1, 0]])  # label 2 is the rarest
     assert strata(labels).tolist() == [0, 0, -1, 2, 1, 1]
+
+
+@pytest.mark.parametrize("samples", [1, 7, 30])
+def test_a_number_of_samples_keeps_each_class_share(samples):
+    labels = np.repeat([0, 1], [20, 10])[:, None]
+    chosen = stratified_sample(labels, samples=samples, seed=0)
+    assert len(chosen) == len(set(chosen.tolist())) == samples
+    assert abs((labels[chosen] == 1).sum() - samples / 3) <= 1
+    assert (np.diff(chosen) > 0).all()
+    assert samples in (1, 30) or (stratified_sample(labels, samples=samples, seed=1) != chosen).any()
+
+
+def test_more_samples_than_there_are():
+    with pytest.raises(ValueError, match="data.train_samples=4: give a number from 1 to 3"):
+        stratified_sample(np.zeros((3, 1)), samples=4, seed=0)

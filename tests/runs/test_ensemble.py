@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from scale.runs.folder import write_averaged
 from scale import runs
 from scale.evaluation.metrics import scores
 from scale.runs import ensemble
@@ -24,7 +25,7 @@ def finished(folder, seed, *, tta=True, labels=LABELS, **changes):
     found = {split: probabilities(10 * seed + number) for number, split in enumerate(("val", "test"))}
     if tta:
         found |= {f"{split}_tta": probabilities(10 * seed + 5 + n) for n, split in enumerate(("val", "test"))}
-    runs.write_averaged(folder, {split: Averaged(np.arange(12), p, labels) for split, p in found.items()})
+    write_averaged(folder, {split: Averaged(np.arange(12), p, labels) for split, p in found.items()})
     metrics = {
         **{"flag": "breastmnist", "size": 28, "problem": "binary", "num_classes": 2, "seed": seed},
         **{"variant": "", "fast_dev_run": False, "model": {"name": "scale"}},

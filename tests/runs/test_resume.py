@@ -225,7 +225,7 @@ def test_a_finished_run_is_not_gone_on_with(whole, arguments):
 
 def test_a_run_in_use_is_left_alone(arguments, tmp_path, monkeypatch):
     _interrupt(monkeypatch, arguments, tmp_path / "run", step=1)
-    take = f"import pathlib, scale.runs; lock = scale.runs.reopen(pathlib.Path({str(tmp_path / 'run')!r}))"
+    take = f"import pathlib, scale.runs.folder; lock = scale.runs.folder.reopen(pathlib.Path({str(tmp_path / 'run')!r}))"
     code = f"{take}; print(1, flush=True); input()"
     with subprocess.Popen([sys.executable, "-c", code], stdin=-1, stdout=-1, text=True) as other:
         assert other.stdout.readline() == "1\n"
@@ -285,11 +285,11 @@ def _with_other_data(run, folder):
 def test_a_signal_before_and_after_the_training_ends_the_run_at_once(
     phase, whole, arguments, tmp_path, monkeypatch, capsys
 ):
-    from scale.runs import interruption
+    from scale.utils import slurm
 
     asked = []
     monkeypatch.setenv("SLURM_JOB_ID", "7")
-    monkeypatch.setattr(interruption, "requeue", lambda: asked.append(True))
+    monkeypatch.setattr(slurm, "requeue", lambda: asked.append(True))
     before = signal.getsignal(signal.SIGUSR1)
     name = {"prepare": "configure_optimizers", "evaluate": "test_step"}[phase]
     original = getattr(ClassificationTask, name)

@@ -13,11 +13,13 @@ from hydra import compose, initialize_config_dir
 from processes import command, left, statuses, wait_for
 
 from scale import config
+from scale.config.compose import compose_unchecked
 from scale.data import catalog
+from scale.runs import machine
 from scale.runs import process as jobs
 from scale.sweeps import callback as sweep
-from scale.sweeps import job as sweep_job
 from scale.sweeps import report as sweep_report
+from scale.utils.cli import last_words
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # In place of `python -m scale.train`: what a job does depends on its seed, and on whether it has been run before.
@@ -234,7 +236,7 @@ def test_a_folder_whose_sweep_is_running(begin, tmp_path):
     ],
 )
 def test_gpus_of_jobs_that_run_together(slots, devices, expected):
-    found = [sweep.gpus_of(n, slots=slots, visible=list("abcd"), devices=devices) for n in range(slots)]
+    found = [machine.gpus_of(n, slots=slots, visible=list("abcd"), devices=devices) for n in range(slots)]
     assert found == expected
 
 
@@ -252,8 +254,8 @@ def test_gpus_of_jobs_that_run_together(slots, devices, expected):
     ],
 )
 def test_how_many_jobs_run_together(launcher, batch, expected, monkeypatch):
-    monkeypatch.setattr(sweep, "cores", lambda: 4)
-    assert sweep.parallel(launcher, count=6, batch=batch) == expected
+    monkeypatch.setattr(machine, "cores", lambda: 4)
+    assert machine.parallel(launcher, count=6, batch=batch) == expected
 
 
 @pytest.mark.parametrize(
@@ -266,13 +268,13 @@ def test_how_many_jobs_run_together(launcher, batch, expected, monkeypatch):
     ],
 )
 def test_an_error_in_one_line(said, reason):
-    assert sweep_job._last_words(said) == reason
+    assert last_words(said) == reason
 
 
 def test_ready_sweeps_name_every_data_set():
     found = {}
     for name in ("medmnist2d", "medmnist3d", "all"):
-        whole = config._compose([f"sweep={name}"], "train", None, hydra=True)
+        whole = compose_unchecked([f"sweep={name}"], hydra=True)
         found[name] = whole.hydra.sweeper.params.data.replace(" ", "").split(",")
     assert found["medmnist2d"] == [flag for flag in catalog.FLAGS if catalog.get(flag).spatial_dims == 2]
     assert found["medmnist3d"] == [flag for flag in catalog.FLAGS if catalog.get(flag).spatial_dims == 3]
