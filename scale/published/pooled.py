@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from scale.attribution.catalog import CONTROLS, METHODS, RECOMMENDED
-from scale.published import explanations
+from scale.published import explanations, per_sample
 from scale.published.explanations import Row
 from scale.utils.tables import markdown
 
@@ -24,8 +24,8 @@ GROUP = ["flag", "size", "model", "variant"]
 WHAT = ["method", "control", "measure"]
 ENOUGH = 5  # trainings
 SHOWN = explanations.SHOWN | {
-    "pointing game, lesion used": ("pointing_game_causal", ""),
-    "relevance mass, lesion used": ("relevance_mass_causal", ""),
+    "pointing_game_causal/": "pointing game, lesion used",
+    "relevance_mass_causal/": "relevance mass, lesion used",
 }
 
 
@@ -90,7 +90,7 @@ def frame(rows: Sequence[Row]) -> pd.DataFrame:
     table = table[table["values"] != ""]
     found = []
     for key, part in table.groupby([*GROUP, *WHAT], sort=False):
-        values = [np.array(text.split(), dtype=float) for text in part["values"]]
+        values = [per_sample.unpacked(cell) for cell in part["values"]]
         found.append(dict(zip([*GROUP, *WHAT], key, strict=True)) | pool(values)._asdict())
     return pd.DataFrame(found, columns=[*GROUP, *WHAT, *Pooled._fields])
 
@@ -134,29 +134,28 @@ def advice(pooled: pd.DataFrame) -> str:
 
 def _table(pooled: pd.DataFrame, key: tuple[str, ...]) -> str:
     part = pooled[(pooled[GROUP] == list(key)).all(axis=1)]
-    cells = {(row.method, row.measure, row.control): row for row in part.itertuples()}
-    columns = {head: place for head, place in SHOWN.items() if any(found[1:] == place for found in cells)}
+    part = part.assign(head=part["measure"].str.cat(part["control"], "/").map(SHOWN), cell=part.apply(_cell, axis=1))
+    shown = part.dropna(subset="head")
     order = [*(name for name in METHODS if name not in CONTROLS), *CONTROLS]
-    methods = sorted({found[0] for found in cells}, key=order.index)
+    methods = sorted(shown["method"].unique(), key=order.index)
+    heads = [head for head in SHOWN.values() if head in set(shown["head"])]
+    cells = shown.pivot(index="method", columns="head", values="cell").reindex(index=methods, columns=heads).fillna("")
     count = part["trainings"].max()
     few = f"; fewer than {ENOUGH}: read the worst" if count < ENOUGH else ""
     flag, size, model, variant = key
     name = f"`{model}`, {variant}" if variant else f"`{model}`"
     title = f"**{flag}**, {size} pixels, {name}, {count} trainings{few}"
-    heads = [f"{head} (n = {_samples(part, place)})" for head, place in columns.items()]
-    lines = [[f"`{name}`", *(_cell(cells.get((name, *place))) for place in columns.values())] for name in methods]
-    return f"{title}\n\n{markdown(['method', *heads], lines)}"
+    counted = [f"{head} (n = {_samples(shown, head)})" for head in heads]
+    body = markdown(["method", *counted], [[f"`{line[0]}`", *line[1:]] for line in cells.itertuples(name=None)])
+    return f"{title}\n\n{body}"
 
 
-def _samples(part: pd.DataFrame, place: tuple[str, str]) -> str:
-    counts = part[(part["measure"] == place[0]) & (part["control"] == place[1])]["n"]
+def _samples(shown: pd.DataFrame, head: str) -> str:
+    counts = shown[shown["head"] == head]["n"]
     low, high = counts.min(), counts.max()
     return str(low) if low == high else f"{low} to {high}"
 
 
-def _cell(row: tuple[object, ...] | None) -> str:
-    """Mean, interval over trainings and samples, and the means of the worst and the best training."""
-    if row is None:
-        return ""
-    values = Pooled(*row[-len(Pooled._fields) :])  # type: ignore[arg-type]
-    return f"{values.mean:.2f} ({values.low:.2f} to {values.high:.2f}); {values.worst:.2f} … {values.best:.2f}"
+def _cell(row: pd.Series) -> str:
+    """Mean, interval over trainings and samples, and the means of the lowest and the highest training."""
+    return f"{row['mean']:.2f} ({row['low']:.2f} to {row['high']:.2f}); {row['worst']:.2f} … {row['best']:.2f}"

@@ -72,7 +72,6 @@ def markdown(rows: Sequence[Mapping[str, Any]], groups: Sequence[Mapping[str, An
     head = ["data set", "size", "model", *varied, "n", "AUC", "ACC", "val AUC"]
     lines = []
     for group in groups:
-        title = catalog.get(group["flag"]).title if group["flag"] in catalog.FLAGS else group["flag"]
         count = str(group["n"]) if group["n"] == group["planned"] else f"{group['n']} of {group['planned']}"
         peers = [
             f"{group[f'published_{name}']:.3f} ({group[f'published_{name}_method']})"
@@ -80,7 +79,7 @@ def markdown(rows: Sequence[Mapping[str, Any]], groups: Sequence[Mapping[str, An
             else ""
             for name in ("auc", "acc")
         ]
-        cells = [title, group["size"], group["model"], *(group[key] for key in varied), count]
+        cells = [catalog.title(group["flag"]), group["size"], group["model"], *(group[key] for key in varied), count]
         lines.append([*cells, *(spread(group[f"{name}_values"]) for name in FIGURES), *peers])
     states = {row["status"]: 0 for row in rows}
     for row in rows:

@@ -5,8 +5,8 @@ import pytest
 from omegaconf import OmegaConf
 
 import scale
+from scale import report as command
 from scale.published import explanations as results
-from scale.report import main
 
 
 @pytest.fixture
@@ -77,7 +77,9 @@ def test_an_ablation_has_rows_of_its_own(explained, tmp_path):
 
 def test_a_run_that_was_not_explained(tmp_path, monkeypatch, capsys):
     (tmp_path / "run").mkdir()
-    monkeypatch.setattr("sys.argv", ["report", "--explanations", str(tmp_path / "run")])
+    monkeypatch.setattr(
+        "sys.argv", ["report", "--explanations", f"results={tmp_path / 'x.csv'}", str(tmp_path / "run")]
+    )
     with pytest.raises(SystemExit):
-        main()
+        command.main()
     assert f"python -m scale.explain run={tmp_path / 'run'}" in capsys.readouterr().err
