@@ -14,9 +14,10 @@ usage: python -m scale.report [--ablation | --explanations] [results=FILE [varia
 
 Prints this project's results beside every published one, as a Markdown table for each data set: mean and standard
 deviation over all seeds that were run. With --ablation: what is left without each part of the network. With
---explanations: what scale.explain measured of each method, pooled over the trainings where there are several. results=FILE takes the rows from a CSV file of yours, to
-which the run folders that are named are added first; runs whose recipe is not their model's default one need a name of
-their own there: variant=NAME, here or in training. What is installed is never written to.
+--explanations: what scale.explain measured of each method, pooled over the trainings where there are several.
+results=FILE takes the rows from a CSV file of yours, to which the run folders that are named are added first; runs
+whose recipe is not their model's default one need a name of their own there: variant=NAME, here or in training. What is
+installed is never written to.
 Of a sweep's folder, it writes and prints that sweep's own tables, also where the sweep was killed or is running.
 """
 FLAGS = ("--ablation", "--explanations")
