@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import scale
+from scale.attribution.checks import of_explain
 from scale.attribution.metrics.quality import MEASURES
 from scale.attribution.report import files as record
 from scale.config import ConfigError
@@ -302,7 +303,7 @@ def test_another_data_set_cannot_be_compared(runs):
 )
 def test_a_wrong_configuration_is_one_line(override, message):
     with pytest.raises(ConfigError, match=message):
-        scale.compose([override], name="explain")
+        scale.compose([override], name="explain", check=of_explain)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def consensus(
     steps: int = 8,
     smooth: float = GRAIN,
 ) -> Tensor:
-    """The product of integrated gradients and DeepLift where both speak for the class, each averaged over flips: (B, *S).
+    """Integrated gradients times DeepLift, where both speak for the class, each averaged over flips: (B, *S).
 
     Both share the effect of the sample out over its voxels, by other rules: gradients on the way from the baseline, and
     differences at each unit. No Grad-CAM is in it, whose cells depend on the draw of a training.
