@@ -62,3 +62,18 @@ def small(phantom_root) -> list[str]:
         "budget.min_epochs=2",
         "budget.max_epochs=2",
     ]
+
+
+@pytest.fixture(scope="session")
+def a_run(tmp_path_factory, phantom_root) -> Path:
+    """The folder of a finished run of two epochs, to be copied before it is changed."""
+    import scale
+    from scale.train import train
+
+    given = [
+        *("data=phantom2d", f"data.root={phantom_root}", "data.samples={train: 32, val: 16, test: 24}"),
+        *("data.batch_size=16", "model=scale_tiny", "budget.min_epochs=2", "budget.max_epochs=2", "logger=none"),
+    ]
+    folder = tmp_path_factory.mktemp("a_run") / "run"
+    train(scale.compose(given), folder, overrides=given)
+    return folder

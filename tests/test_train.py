@@ -14,14 +14,18 @@ import scale
 from scale import runs
 from scale.data import catalog, phantom
 from scale.evaluate import evaluate_run, score_file
+from scale.evaluation.bootstrap import bootstrap
 from scale.runs import read_history
 from scale.runs.predict import predict
 from scale.train import train
+from scale.training import outcome
 
 RECORD = {
     *("config.yaml", "overrides.yaml", "environment.json", "history.csv", "metrics.json", "train.log"),
     *("predictions/val.npz", "predictions/test.npz", "checkpoints/best.ckpt", "checkpoints/last.ckpt"),
     *(f"figures/{name}.png" for name in ("history", "test_roc", "test_confusion", "test_reliability")),
+    *(f"figures/test_{name}.png" for name in ("precision_recall", "score_distributions", "mistakes")),
+    "report.html",
 }
 FAST = ["trainer=fast_dev_run", "model=scale_tiny", "logger=none"]
 
@@ -79,6 +83,54 @@ def test_scores_are_those_of_the_saved_predictions_and_of_the_official_file(fini
         written = np.loadtxt(path, delimiter=",")
         np.testing.assert_allclose(written[:, 1:], arrays["probabilities"], rtol=1e-12)
         assert f"[AUC]{metrics[split]['auc']:.3f}_[ACC]{metrics[split]['acc']:.3f}@" in path.name
+
+
+def test_record_has_intervals_and_the_report_shows_them(finished):
+    folder, metrics = finished
+    record = runs.read_metrics(folder)
+    arrays = runs.read_predictions(folder)["test"]
+    want = bootstrap(arrays["labels"], arrays["probabilities"], "binary")
+    assert record["intervals"]["test"]["auc"] == pytest.approx(list(want.metrics["auc"]))
+    assert {"val", "test"} <= set(record["intervals"])
+    assert record["per_class"]["names"] == list(catalog_names(folder))
+    low, high = record["intervals"]["test"]["acc"]
+    assert f"{low:.3f}–{high:.3f}" in (folder / "report.html").read_text()
+    assert f"({low:.3f}–{high:.3f})" in outcome.table(metrics)
+    assert f"positive class: {record['per_class']['names'][1]}" in outcome.table(metrics)
+    assert "calibration" not in record
+
+
+def catalog_names(folder):
+    run = scale.load_run(folder)
+    run.datamodule.setup()
+    return run.datamodule.info.labels
+
+
+def test_evaluation_choices_reach_the_record_and_the_figures(tmp_path, phantom_root):
+    more = ("evaluation.calibrate=temperature", "evaluation.threshold=f1", "evaluation.coverage=0.8", "seed=3")
+    found = train(scale.compose(_small(phantom_root, *more)), tmp_path / "run")
+    assert found["calibration"]["temperature"] > 0
+    assert found["thresholds"]["rule"] == "f1"
+    assert found["conformal"]["coverage"] == 0.8
+    assert "Temperature scaling" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_loss_beside_that_of_val_has_no_auxiliary_terms(finished):
+    for row in read_history(finished[0]):
+        assert 0 < row["train/main_loss"] < row["train/loss"]
+
+
+def test_a_run_that_is_no_result_has_no_intervals_and_no_report(tmp_path, phantom_root):
+    metrics = train(scale.compose(_small(phantom_root, "trainer=fast_dev_run")), tmp_path / "part")
+    assert not {"intervals", "per_class", "conformal"} & set(metrics)
+    assert not (tmp_path / "part" / "report.html").exists()
+    assert "(" not in outcome.table(metrics).splitlines()[1]
+    metrics = train(
+        scale.compose(_small(phantom_root, "test=false", "budget.min_epochs=1", "budget.max_epochs=1")),
+        tmp_path / "untested",
+    )
+    assert not {"intervals", "test"} & set(metrics)
+    assert "The test split was not evaluated" in (tmp_path / "untested" / "report.html").read_text()
 
 
 def test_checkpoints_load_with_plain_containers_only(finished):
@@ -276,19 +328,11 @@ def test_threads_are_set(tmp_path, phantom_root, monkeypatch):
     assert asked == [3]
 
 
-@pytest.mark.parametrize("hardware", ["amp", "deterministic"])
-def test_hardware_options_train(hardware, tmp_path, phantom_root):
-    config = scale.compose(_small(phantom_root, f"hardware={hardware}", "trainer=fast_dev_run"))
-    expected = {"amp": "bf16-mixed", "deterministic": "32-true"}[hardware]
-    assert train(config, tmp_path / "run")["precision"] == expected
-    torch.use_deterministic_algorithms(False)
-
-
 def test_every_line_stands_once_on_the_console_and_in_the_log(tmp_path, phantom_root, capsys):
     train(scale.compose(_small(phantom_root)), tmp_path / "run")
     shown = capsys.readouterr().out.splitlines()
     logged = (tmp_path / "run" / "train.log").read_text().splitlines()
-    for start in ("2D phantom", "ScaleNet: ", "epoch   1/2", "epoch   2/2", "run folder: "):
+    for start in ("2D phantom", "ScaleNet: ", "epoch   0 (1/2)", "epoch   1 (2/2)", "run folder: "):
         assert sum(line.startswith(start) for line in shown) == 1, shown
         assert sum(start in line for line in logged) == 1
     assert len([line for line in shown if not line.startswith("warning")]) == 8
@@ -362,6 +406,7 @@ def test_commands_end_with_one_line_on_user_errors(tmp_path):
     assert "Traceback" not in done.stderr
     assert done.stderr.startswith("scale: ")
     assert "vesselmnist3d.npz" in done.stderr
+    assert not (tmp_path / "run").exists(), "a start that failed leaves no folder"
 
 
 def test_two_processes_see_each_sample_once(tmp_path, phantom_root):
@@ -374,7 +419,7 @@ def test_two_processes_see_each_sample_once(tmp_path, phantom_root):
         [sys.executable, "-m", "scale.train", *arguments], capture_output=True, text=True, cwd=tmp_path, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("epoch   1/1") == 1
+    assert done.stdout.count("epoch   0 (1/1)") == 1
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["steps"] == 3  # of 16 samples in all
     arrays = runs.read_predictions(tmp_path / "run")

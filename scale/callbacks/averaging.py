@@ -29,8 +29,16 @@ class AveragedWeights(WeightAveraging):
             for tensor, newer in zip(averaged, current, strict=True):
                 tensor.copy_(newer)
             return
+        # With half precision the average is kept in single precision, which can add a hundredth to a number.
+        current = [newer.to(tensor.dtype) for tensor, newer in zip(averaged, current, strict=True)]
         decay = min(self.decay, (1 + float(count)) / (10 + float(count)))
         get_ema_multi_avg_fn(decay)(averaged, current, count)
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Makes the average; in double precision, to which Lightning converts the network only later."""
+        super().setup(trainer, pl_module, stage)
+        if self._average_model is not None and trainer.precision == "64-true":
+            self._average_model.double()
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Forgets the average, which is in the model now: from then on what is evaluated is what was loaded.

@@ -107,19 +107,28 @@ class BestAndLast(Checkpoint):
     def save(self, trainer: L.Trainer, *, best: bool) -> None:
         """Writes `last.ckpt` and, where asked for, `best.ckpt`; all processes must call it."""
         folder = Path(trainer.default_root_dir) / CHECKPOINTS
-        partial = folder / "partial.ckpt"
+        partial, copy = folder / "partial.ckpt", folder / "copy.ckpt"
+        try:
+            self._write(trainer, partial, copy, best=best)
+        except (OSError, RuntimeError):  # torch's own writer raises RuntimeError where the disk is full
+            if trainer.is_global_zero:
+                partial.unlink(missing_ok=True)
+                copy.unlink(missing_ok=True)
+            raise
+        self._saved = time.monotonic()
+
+    def _write(self, trainer: L.Trainer, partial: Path, copy: Path, *, best: bool) -> None:
+        folder = partial.parent
         trainer.save_checkpoint(partial)
         if trainer.is_global_zero:
             _to_disk(partial)
             if best:
-                copy = folder / "copy.ckpt"
                 shutil.copyfile(partial, copy)
                 _to_disk(copy)
                 copy.replace(folder / BEST)
             if (folder / LAST).exists():
                 (folder / LAST).replace(folder / PREVIOUS)
             partial.replace(folder / LAST)
-        self._saved = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
         """The best epoch so far, and how far an epoch has come that has not ended."""

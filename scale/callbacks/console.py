@@ -49,14 +49,16 @@ class Console(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Says how far the training is."""
         done, values = trainer.current_epoch + 1, trainer.callback_metrics
-        names = {"train/loss": "loss", "val/loss": "val loss", "val/auc": "val AUC", "val/acc": "val ACC"}
+        own = "train/main_loss" if "train/main_loss" in values else "train/loss"  # beside val's: no auxiliary terms
+        names = {own: "loss", "val/loss": "val loss", "val/auc": "val AUC", "val/acc": "val ACC"}
         known = {name: text for name, text in names.items() if self._validated or not name.startswith("val/")}
         shown = {text: f"{float(values[name]):.4f}" for name, text in known.items() if name in values}
         if self._bar is not None:
-            self._bar.set_postfix(epoch=f"{done}/{self._epochs}", **shown)
+            self._bar.set_postfix(epoch=f"{done - 1} ({done}/{self._epochs})", **shown)
         left = (time.perf_counter() - self._started) / (done - self._first) * (self._epochs - done)
         text = "  ".join(f"{name} {value}" for name, value in shown.items())
-        line = f"epoch {done:>3}/{self._epochs}  {text}  {tqdm.format_interval(left)} left"
+        number = f"epoch {done - 1:>3} ({done}/{self._epochs})"  # its number in history.csv, and how many are done
+        line = f"{number}  {text}  {tqdm.format_interval(left)} left"
         log.info(line, extra=FILE_ONLY if self._bar is not None else None)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -9,7 +9,7 @@ import lightning as L
 from scale.runs import HISTORY
 from scale.utils.files import write_csv
 
-COLUMNS = ("epoch", "step", "train/loss", "val/loss", "val/auc", "val/acc", "lr", "seconds")
+COLUMNS = ("epoch", "step", "train/loss", "train/main_loss", "val/loss", "val/auc", "val/acc", "lr", "seconds")
 
 
 class History(L.Callback):

@@ -60,14 +60,15 @@ def check_run_folder(arguments: Sequence[str]) -> None:
     HydraConfig.instance().set_config(config)
     folder = Path(config.hydra.run.dir).absolute()
     HydraConfig.instance().cfg = None
-    nearest = next(place for place in (folder, *folder.parents) if place.exists())
+    nearest = folder
     try:
+        nearest = next(place for place in (folder, *folder.parents) if place.exists())
         with tempfile.TemporaryDirectory(dir=nearest):
             pass
     except OSError as error:
         fail(
-            f"cannot write the run folder {folder} ({error.strerror}: {nearest}); give another with "
-            "hydra.run.dir=... or paths.runs=..."
+            f"cannot write the run folder {str(folder)[:200]} ({error.strerror}: {str(nearest)[:200]}); give another "
+            "with hydra.run.dir=... or paths.runs=..."
         )
 
 

@@ -20,6 +20,19 @@ class Evaluation:
     """What is done beside the plain evaluation of a split."""
 
     tta: bool = False
+    calibrate: str = "none"  # or temperature, found on val
+    threshold: str = "youden"  # rule for the thresholds beside the official 0.5: youden or f1, found on val
+    coverage: float = 0.9  # of the conformal sets, whose size is found on val
+
+
+@dataclass
+class EvaluateAgain:
+    """The same for a finished run; what is null is as in its training."""
+
+    tta: bool = False
+    calibrate: str | None = None
+    threshold: str | None = None
+    coverage: float | None = None
 
 
 @dataclass
@@ -55,6 +68,7 @@ class TrainConfig:
     resume: str | None = None
     rerun: str | None = None
     allow_changed_code: bool = False
+    allow: list[str] = field(default_factory=list)  # code that a run's record may name beside our own
     sweep: Sweep = field(default_factory=Sweep)
 
 
@@ -66,9 +80,12 @@ class EvaluateConfig:
     runs: list[str] | None = None
     predictions: str | None = None
     output: str | None = None
-    evaluation: Evaluation = field(default_factory=Evaluation)
+    corruptions: str | None = None
+    evaluation: EvaluateAgain = field(default_factory=EvaluateAgain)
+    report: bool = False
     data: dict[str, Any] = field(default_factory=dict)
     accelerator: str = "auto"
+    allow: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -138,6 +155,7 @@ class ExplainConfig:
     data: dict[str, Any] = field(default_factory=dict)
     accelerator: str = "auto"
     threads: int | None = None
+    allow: list[str] = field(default_factory=list)
 
 
 SCHEMAS = {"train": TrainConfig, "evaluate": EvaluateConfig, "explain": ExplainConfig, "tune": TuneConfig}

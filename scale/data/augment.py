@@ -111,9 +111,7 @@ class Augment:
         factors = torch.rand(total, 4, generator=generator)
         corners = torch.rand(total, 2, images.ndim - 2, generator=generator)
         if matrix is not None:
-            theta = matrix[rows, :-1].to(images.device)
-            grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-            images = F.grid_sample(images, grid, mode="bilinear", padding_mode=self.padding, align_corners=False)
+            images = self._move(images, matrix[rows])
         images = self._intensity(images, factors[rows].to(images.device))
         if self.noise:
             images = images + self._noise(images, factors[:, 3], seed=seed)[rows]
@@ -155,6 +153,25 @@ class Augment:
         matrix[:, :dims, dims] = shifts.flip(1)
         return matrix.float()
 
+    def _move(self, images: Tensor, matrix: Tensor) -> Tensor:
+        """Applies affine matrices (B, D + 1, D + 1): flips and 90-degree rotations exactly, the rest interpolated."""
+        whole = matrix.round()
+        exact = (matrix - whole).abs().amax(dim=(1, 2)) < 1e-6
+        moved = torch.empty_like(images)
+        orientations, which = torch.unique(whole[exact], dim=0, return_inverse=True)
+        places = exact.nonzero()[:, 0]
+        for number, orientation in enumerate(orientations):
+            chosen = places[which == number].to(images.device)
+            moved[chosen] = _reorient(images[chosen], orientation)
+        rest = (~exact).nonzero()[:, 0]
+        if len(rest):
+            theta, chosen = matrix[rest, :-1].to(images), rest.to(images.device)
+            grid = F.affine_grid(theta, [len(rest), *images.shape[1:]], align_corners=False)
+            moved[chosen] = F.grid_sample(
+                images[chosen], grid, mode="bilinear", padding_mode=self.padding, align_corners=False
+            )
+        return moved
+
     def _intensity(self, images: Tensor, factors: Tensor) -> Tensor:
         shape = (-1,) + (1,) * (images.ndim - 1)
         signed = factors * 2 - 1
@@ -186,6 +203,15 @@ class Augment:
             inside = inside & within.view(view)
         mean = images.mean(dim=tuple(range(2, images.ndim)), keepdim=True)
         return torch.where(inside.unsqueeze(1), mean, images)
+
+
+def _reorient(images: Tensor, orientation: Tensor) -> Tensor:
+    """Images (B, C, *S) whose axes are exchanged and flipped by a signed permutation in `affine_grid`'s frame."""
+    dims = images.ndim - 2
+    linear = orientation[:dims, :dims].flip(0, 1)  # (x, y[, z]) -> array order; input axis i runs along output axis j
+    source = linear.abs().argmax(dim=0).tolist()
+    flipped = [2 + axis for axis in range(dims) if linear[source[axis], axis] < 0]
+    return images.permute(0, 1, *(2 + axis for axis in source)).flip(flipped)
 
 
 def _rotation(angle: Tensor, a: int, b: int, dims: int) -> Tensor:

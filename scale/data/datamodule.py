@@ -1,6 +1,5 @@
 """LightningDataModules: what all share, and the official sets."""
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,15 +11,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from scale.data import catalog, store
+from scale.data import catalog, digest, store
 from scale.data.augment import Augment, mirror
 from scale.data.catalog import DataSet
 from scale.data.loading import BatchDataset, TrainLoader
 from scale.data.normalisation import fade, measured_statistics, official_statistics
 from scale.data.sampling import EvalBatches, TrainBatches, balancing, stratified_sample, stratified_subset
 from scale.data.store import Split
-
-DIGEST_IMAGES = 20  # of each split, compared when a run is gone on with
 
 
 class ImageDataModule(L.LightningDataModule):
@@ -78,10 +75,12 @@ class ImageDataModule(L.LightningDataModule):
         self.balance, self.augment, self.seed = balance, augment, seed
         self.drop_last, self.normalisation, self.grades = drop_last, normalisation, grades
         self.splits: dict[str, Split] = {}
+        self.foreign: list[str] = []  # folders that a record names and that are not here, as key=value
         self._mirrored: tuple[int, ...] = ()
         self.mean: Tensor | None = None
         self.std: Tensor | None = None
-        self._expected: str | None = None  # digest of the data that a checkpoint was made with
+        self._expected: tuple[str, str | None] | None = None  # digests of the data that a checkpoint was made with
+        self._known_content: str | None = None
 
     def open(self) -> tuple[DataSet, dict[str, Split]]:
         """What the data set is, and its splits."""
@@ -93,6 +92,7 @@ class ImageDataModule(L.LightningDataModule):
         Raises:
             ValueError: the data are not those of the checkpoint that was loaded, or an option does not fit them.
         """
+        store.refuse_foreign(self.foreign)
         if not self.splits:
             self.info, self.splits = self.open()
             if self.info.problem == "ordinal" and self.grades == "classes":
@@ -212,7 +212,12 @@ class ImageDataModule(L.LightningDataModule):
         """What a checkpoint keeps: the statistics, so that a saved model needs no train split."""
         assert self.mean is not None
         assert self.std is not None
-        return {"mean": self.mean.tolist(), "std": self.std.tolist(), "digest": self._digest()}
+        return {
+            "mean": self.mean.tolist(),
+            "std": self.std.tolist(),
+            "digest": digest.of_some(self.splits),
+            "content": self._content(),
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores the statistics.
@@ -220,16 +225,13 @@ class ImageDataModule(L.LightningDataModule):
         Raises:
             ValueError: the data are opened and are not those that the checkpoint was made with.
         """
-        self._expected = state_dict["digest"]
+        self._expected = state_dict["digest"], state_dict.get("content")  # the second is new
         self._check()
         self.mean, self.std = torch.tensor(state_dict["mean"]), torch.tensor(state_dict["std"])
 
     def _check(self) -> None:
-        if self.splits and self._expected is not None and self._expected != self._digest():
-            raise ValueError(
-                "the images or labels are not those the run was begun with (labels, shapes or the mean of the images "
-                "differ): give its own with data.root=... or data.path=..., or begin another run"
-            )
+        if self.splits and self._expected is not None:
+            digest.refuse_others(self.splits, self._expected, self._content())
 
     def _loader(
         self, split: str, sampler: TrainBatches | EvalBatches, *, kind: type[DataLoader[Any]] = DataLoader
@@ -249,15 +251,10 @@ class ImageDataModule(L.LightningDataModule):
             return {"rank": 0, "world_size": 1}
         return {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
 
-    def _digest(self) -> str:
-        """Tells other data: a hash of the shapes, all labels, and images spread over each split."""
-        digest = hashlib.sha256()
-        for split in self.splits.values():
-            chosen = np.unique(np.linspace(0, len(split.images) - 1, DIGEST_IMAGES).astype(np.int64))
-            digest.update(repr(split.images.shape).encode())
-            digest.update(np.ascontiguousarray(split.labels).tobytes())
-            digest.update(np.ascontiguousarray(split.images.gather(chosen)).tobytes())
-        return digest.hexdigest()
+    def _content(self) -> str:
+        if self._known_content is None:
+            self._known_content = digest.of_all(self.splits)
+        return self._known_content
 
     def _statistics(self) -> tuple[Tensor, Tensor]:
         if self.normalisation == "official":

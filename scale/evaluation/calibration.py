@@ -1,15 +1,14 @@
-"""How far probabilities can be believed, and the one number that repairs most of it."""
+"""How far probabilities can be believed, the one number that repairs most of it, and where to decide."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from scipy.optimize import minimize_scalar
+from scipy.special import expit, logit, logsumexp, softmax
 
 TEMPERATURES = (0.05, 20.0)  # beyond these the validation data say nothing but "as far as you can"
+RULES = ("youden", "f1")
+_SMALLEST = float(np.finfo(np.float64).tiny)
 
 
 @dataclass(frozen=True)
@@ -53,35 +52,99 @@ def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray, *, b
     return float(np.nansum(found.counts * np.abs(found.accuracy - found.confidence)) / found.counts.sum())
 
 
-def fit_temperature(logits: "Tensor", labels: "Tensor", *, loss: "Callable[[Tensor, Tensor], Tensor]") -> float:
-    """Temperature by which to divide logits so that the loss is least (Guo et al. 2017, arXiv:1706.04599).
-
-    The negative log likelihoods of softmax, sigmoid and CORN are convex in the inverse temperature, so the sign of the
-    derivative tells on which side the optimum lies, and bisection finds it without a step size to choose.
+def fit_temperature(probabilities: np.ndarray, labels: np.ndarray, problem: str) -> float:
+    """Temperature by which to divide logits so that the log loss is least (Guo et al. 2017, arXiv:1706.04599).
 
     Args:
-        logits: (N, outputs) of the validation split, never of the test split.
+        probabilities: (N, columns) of the validation split, never of the test split.
         labels: (N, L).
-        loss: negative log likelihood of (logits, labels), up to a factor: `Problem.loss`.
+        problem: kind of the labels, as in `metrics`.
 
     Returns:
         The temperature, within `TEMPERATURES`; their end where the loss has no minimum inside (separable data).
 
     Raises:
-        ValueError: no sample, or logits that are not finite.
+        ValueError: no sample, or probabilities that are not finite.
     """
-    import torch  # here, so that scoring a file of predictions does not wait for it
+    probabilities, labels = np.asarray(probabilities, dtype=np.float64), np.asarray(labels)
+    if len(probabilities) == 0 or len(labels) != len(probabilities) or not np.isfinite(probabilities).all():
+        raise ValueError(
+            "a temperature needs finite probabilities (N, columns) of at least one sample, and as many labels; "
+            f"got probabilities {probabilities.shape} and labels {labels.shape}"
+        )
+    logits = _logits(probabilities, problem)
 
-    logits = logits.detach().double()
-    if len(logits) == 0 or not torch.isfinite(logits).all():
-        raise ValueError(f"temperature needs finite logits of at least one sample; got shape {tuple(logits.shape)}")
-    low, high = (float(np.log(1 / t)) for t in reversed(TEMPERATURES))  # logarithm of the inverse temperature
-    for _ in range(50):
-        middle = torch.tensor((low + high) / 2, dtype=torch.float64, requires_grad=True)
-        with torch.enable_grad():
-            (slope,) = torch.autograd.grad(loss(logits * middle.exp(), labels), middle)
-        if slope > 0:
-            high = middle.item()
-        else:
-            low = middle.item()
-    return float(np.exp(-(low + high) / 2))
+    def loss(logarithm: float) -> float:
+        scaled = logits / np.exp(logarithm)
+        if problem == "multilabel":
+            return float(np.logaddexp(0, np.where(labels == 1, -scaled, scaled)).mean())
+        right = np.take_along_axis(scaled, labels.reshape(-1, 1).astype(np.int64), axis=1)[:, 0]
+        return float((logsumexp(scaled, axis=1) - right).mean())
+
+    low, high = (float(np.log(end)) for end in TEMPERATURES)
+    best = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-9})
+    ends = {loss(end): end for end in (low, high)}
+    least = min(ends)
+    return float(np.exp(ends[least] if least <= best.fun else best.x))
+
+
+def apply_temperature(probabilities: np.ndarray, temperature: float, problem: str) -> np.ndarray:
+    """Probabilities (N, columns), float64, after their logits were divided by a temperature.
+
+    Logits are found from the probabilities, so that averages and prediction files, which have none, are served too: the
+    logarithm of the class probabilities, or for multilabel that of each label's odds. No decision of the official ACC
+    changes, nor for binary and multilabel the AUC.
+
+    Args:
+        probabilities: (N, columns).
+        temperature: above 0; above 1 makes predictions less confident.
+        problem: kind of the labels, as in `metrics`.
+
+    Raises:
+        ValueError: the temperature is not above 0.
+    """
+    if not temperature > 0:
+        raise ValueError(f"temperature={temperature}: give a number above 0")
+    scaled = _logits(np.asarray(probabilities, dtype=np.float64), problem) / temperature
+    return expit(scaled) if problem == "multilabel" else softmax(scaled, axis=1)
+
+
+def choose_threshold(truth: np.ndarray, score: np.ndarray, rule: str) -> float:
+    """Threshold above which a score counts as positive, chosen by a stated rule; choose it on val, never on test.
+
+    `youden` takes the largest sensitivity + specificity (Youden 1950, PMID 15405679), `f1` the largest F1 of the
+    positives. The threshold lies halfway between two scores; of equals it is the one nearest to 0.5.
+
+    Args:
+        truth: (N,), true for positives.
+        score: (N,), in [0, 1].
+        rule: one of `RULES`.
+
+    Returns:
+        The threshold, nan where a class is absent.
+
+    Raises:
+        ValueError: unknown rule.
+    """
+    if rule not in RULES:
+        raise ValueError(f"unknown rule {rule!r} for a threshold; allowed: {', '.join(RULES)}")
+    truth, score = np.asarray(truth, dtype=bool), np.asarray(score, dtype=np.float64)
+    if not (truth.any() and (~truth).any()):
+        return float("nan")
+    values = np.unique(score)
+    candidates = np.concatenate([[values[0] / 2], (values[1:] + values[:-1]) / 2])  # the first calls all positive
+    positive, negative = np.sort(score[truth]), np.sort(score[~truth])
+    hits = positive.size - np.searchsorted(positive, candidates, side="right")
+    alarms = negative.size - np.searchsorted(negative, candidates, side="right")
+    if rule == "youden":
+        worth = hits / positive.size - alarms / negative.size
+    else:
+        worth = 2 * hits / (positive.size + hits + alarms)
+    best = candidates[worth >= worth.max() - 1e-12]
+    return float(best[np.argmin(np.abs(best - 0.5))])
+
+
+def _logits(probabilities: np.ndarray, problem: str) -> np.ndarray:
+    if problem == "multilabel":
+        return logit(np.clip(probabilities, _SMALLEST, 1 - np.finfo(np.float64).epsneg))
+    return np.log(np.clip(probabilities, _SMALLEST, None))

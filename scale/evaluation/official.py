@@ -5,17 +5,21 @@ A file has no header; a line is the sample's index in the split and its scores. 
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from scale.data import catalog
-from scale.evaluation import metrics
+from scale.evaluation import bootstrap, delong, metrics
+from scale.evaluation.statistics import Interval
 from scale.utils.files import replacing
 
 SPLITS = ("train", "val", "test")
 PATTERN = "{flag}{_size if not 28}_{split}_[AUC]x.xxx_[ACC]x.xxx@{run}.csv"
+SUM_TOLERANCE = 1e-2  # files of half precision
+ROUNDED = 6e-4  # of three decimals
 _NAME = re.compile(
     r"(?P<flag>[^_@]+)(?:_(?P<size>\d+))?_(?P<split>[a-z]+)"
     r"_\[AUC\](?P<auc>\d\.\d+|nan)_\[ACC\](?P<acc>\d\.\d+|nan)@(?P<run>[^@.]+)\.csv"
@@ -130,7 +134,7 @@ def read(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     if not path.is_file():
         raise FileNotFoundError(f"no prediction file {str(path)!r}")
     try:
-        table = np.loadtxt(path, delimiter=",", dtype=np.float64, ndmin=2)
+        table = np.loadtxt(path, delimiter=",", dtype=np.float64, ndmin=2, comments=None)
     except ValueError as error:
         raise ValueError(f"{path.name}: not a table of numbers without a header: {error}") from error
     if table.size == 0 or table.shape[1] < 2:
@@ -141,6 +145,7 @@ def read(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     _check_index(table[:, 0], path.name)
     table = table[np.argsort(table[:, 0])]
     _check_columns(table.shape[1] - 1, name.flag, path.name)
+    _check_probabilities(table[:, 1:], name.flag, path.name)
     return table[:, 0].astype(np.int64), table[:, 1:]
 
 
@@ -155,6 +160,30 @@ def score(path: str | Path, labels: np.ndarray, *, problem: str | None = None) -
     Raises:
         ValueError: as `read`, or the file and the split differ in length, or the problem is unknown.
     """
+    return metrics.official_scores(labels, *_scored(path, labels, problem))
+
+
+def intervals(path: str | Path, labels: np.ndarray, *, problem: str | None = None) -> dict[str, Interval]:
+    """Intervals of the official scores: the bootstrap's `auc` and `acc`, and DeLong's `auc_delong`.
+
+    Arguments and errors as for `score`.
+    """
+    probabilities, problem = _scored(path, labels, problem)
+    whole = (
+        np.hstack([1 - probabilities, probabilities])
+        if (problem, probabilities.shape[1]) == ("binary", 1)
+        else probabilities
+    )
+    found = bootstrap.bootstrap(labels, whole, problem).metrics
+    return {
+        "auc": found["auc"],
+        "acc": found["acc"],
+        "auc_delong": delong.auc_interval(labels, probabilities, problem),
+    }
+
+
+def _scored(path: str | Path, labels: np.ndarray, problem: str | None) -> tuple[np.ndarray, str]:
+    """Probabilities of a file, a row a sample, and the kind of their labels."""
     name = parse_name(path)
     _, probabilities = read(path)
     if len(probabilities) != len(labels):
@@ -162,7 +191,7 @@ def score(path: str | Path, labels: np.ndarray, *, problem: str | None = None) -
             f"{Path(path).name} has {len(probabilities)} rows, "
             f"but the {name.split} split of {name.flag} has {len(labels)} samples"
         )
-    return metrics.official_scores(labels, probabilities, problem or catalog.get(name.flag).problem)
+    return probabilities, problem or catalog.get(name.flag).problem
 
 
 def _check_index(index: np.ndarray, name: str) -> None:
@@ -174,6 +203,41 @@ def _check_index(index: np.ndarray, name: str) -> None:
     if missing.size:
         raise ValueError(
             f"{name}: rows must be numbered 0..{len(index) - 1}; {missing.size} missing, the first is {missing[0]}"
+        )
+
+
+def disagreement(path: str | Path, found: Mapping[str, float]) -> str | None:
+    """What the name of a prediction file says that its content does not; None where they agree to three decimals.
+
+    Args:
+        path: of the file.
+        found: its `auc` and `acc`.
+    """
+    name = parse_name(path)
+    said = {"auc": name.auc, "acc": name.acc}
+    wrong = [
+        f"{key.upper()} {value:.3f} in the name, {found[key]:.3f} found"
+        for key, value in said.items()
+        if not (abs(value - found[key]) <= ROUNDED or (np.isnan(value) and np.isnan(found[key])))
+    ]
+    return "; ".join(wrong) or None
+
+
+def _check_probabilities(scores: np.ndarray, flag: str, name: str) -> None:
+    """Scores must be probabilities: logits and percentages have an AUC too, but another ACC."""
+    outside = np.flatnonzero(((scores < 0) | (scores > 1)).any(axis=1))
+    if outside.size:
+        low, high = scores.min(), scores.max()
+        raise ValueError(
+            f"{name}: {outside.size} rows, the first is row {outside[0]}, hold scores from {low:g} to {high:g}; scores "
+            "are probabilities, 0 to 1: give those of softmax or sigmoid, no logits"
+        )
+    several = flag in catalog.FLAGS and catalog.get(flag).problem != "multilabel" and scores.shape[1] > 1
+    wrong = np.flatnonzero(np.abs(scores.sum(axis=1) - 1) > SUM_TOLERANCE) if several else np.empty(0)
+    if wrong.size:
+        raise ValueError(
+            f"{name}: the scores of {wrong.size} rows do not add up to 1, the first is row {wrong[0]} with "
+            f"{scores[wrong[0]].sum():g}: give probabilities of the classes"
         )
 
 

@@ -1,5 +1,6 @@
 """Signals that ask a run to stop, and the process that a run must not outlive."""
 
+import logging
 import os
 import signal
 import threading
@@ -7,6 +8,9 @@ import time
 from types import FrameType
 from typing import Any, Self
 
+from scale.utils import slurm
+
+log = logging.getLogger("scale")
 PARENT = "SCALE_PARENT"  # environment variable: number of the process that a run ends with
 GRACE_SECONDS = 60.0
 
@@ -79,6 +83,21 @@ def _asking_to_stop() -> list[int]:
     if "SLURM_JOB_ID" in os.environ:
         numbers.append(signal.SIGUSR1)  # what SLURM is told to send before a job's time is up
     return numbers
+
+
+def ask_for_more_time(number: int) -> None:
+    """After SLURM's warning that a job's time is up: asks for another run of it, which goes on here.
+
+    Args:
+        number: of the signal that stopped the run.
+    """
+    if number != signal.SIGUSR1:
+        return
+    refused = slurm.requeue()
+    if refused:
+        log.warning("SLURM did not requeue job %s: %s", slurm.slurm_job(), refused)
+    else:
+        log.info("SLURM job %s is requeued", slurm.slurm_job())
 
 
 def end_with_parent(*, seconds: float = 1.0) -> None:

@@ -1,15 +1,29 @@
 """A finished run, read back from its folder."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from omegaconf import DictConfig
+from omegaconf.errors import ConfigAttributeError
 
-from scale.config.keys import DATA_PATHS
-from scale.runs.folder import CHECKPOINTS, read_config, read_environment, read_metrics, read_predictions
+from scale.config import targets
+from scale.config.keys import DATA_PATHS, plain
+from scale.runs import checkpoints
+from scale.runs.reading import (
+    ANOTHER,
+    CHECKPOINTS,
+    CONFIG,
+    METRICS,
+    check_complete,
+    check_config,
+    read_config,
+    read_environment,
+    read_metrics,
+    read_predictions,
+)
 
 if TYPE_CHECKING:
     from scale.data.datamodule import ImageDataModule
@@ -38,26 +52,41 @@ class Run:
     datamodule: "ImageDataModule"
 
 
-def load_run(folder: str | Path, *, checkpoint: str = "best", data: Mapping[str, Any] | None = None) -> Run:
+def load_run(
+    folder: str | Path,
+    *,
+    checkpoint: str = "best",
+    data: Mapping[str, Any] | None = None,
+    allow: Sequence[str] = (),
+) -> Run:
     """Reads a run back; nothing but the run folder is needed until images are.
+
+    Nothing that the folder says is believed: it decides neither what code runs nor where something is written.
 
     Args:
         folder: of a finished run.
         checkpoint: `best` or `last`.
         data: changes to the run's `data` node, such as another `root`; what says how to get a file (`download`,
             `verify`) is left out where the run has no use for it.
+        allow: modules of yours that the run's configuration may name, such as `my_package`.
 
     Raises:
         FileNotFoundError: the folder is no run, or the run is not finished.
-        ValueError: its network is not that of the present code, or `data` has a key that the run does not have.
+        ValueError: its network is not that of the present code, `data` has a key that the run does not have, a file
+            is damaged, or the configuration names code that is neither ours nor allowed.
     """
-    import torch
-
     from scale.tasks.build import build_datamodule, build_task
     from scale.tasks.problem import Problem
 
     folder = Path(folder).expanduser()
+    if checkpoint not in ("best", "last"):
+        raise ValueError(f"checkpoint={checkpoint!r}: give best or last")
     metrics, config = read_metrics(folder), read_config(folder)
+    check_complete(metrics, folder)
+    check_config(config, folder)
+    config.allow = list(allow)
+    for node in ("data", "augment", "model", "task", "optimizer", "scheduler"):
+        targets.check(plain(config.get(node)), allow, path=node, source=str(folder / CONFIG))
     changes = {key: value for key, value in (data or {}).items() if key in config.data}
     unknown = set(data or {}) - set(changes) - {"download", "verify"}
     if unknown:
@@ -66,19 +95,33 @@ def load_run(folder: str | Path, *, checkpoint: str = "best", data: Mapping[str,
             f"data.{min(unknown)}=...: {folder} was trained on data that have no such key; where they are is said by "
             + " and ".join(f"data.{key}" for key in known)
         )
+    foreign = [f"data.{key}={config.data[key]}" for key in ("root", "cache") if _is_elsewhere(config, key, changes)]
     config.data.update(changes)
     if "pretrained" in config.model:
         config.model.pretrained = False  # the checkpoint has the weights: nothing to download
-    state = torch.load(folder / CHECKPOINTS / f"{checkpoint}.ckpt", map_location="cpu", weights_only=True)
-    datamodule = build_datamodule(config)
-    datamodule.load_state_dict(state[type(datamodule).__qualname__])
-    problem = Problem(metrics["problem"], metrics["num_classes"])
-    task = build_task(config, problem, image_shape=metrics["image_shape"])
+    state = checkpoints.read(folder / CHECKPOINTS / f"{checkpoint}.ckpt")
+    try:
+        datamodule = build_datamodule(config)
+        datamodule.load_state_dict(state[type(datamodule).__qualname__])
+        datamodule.foreign = foreign
+        problem = Problem(metrics["problem"], metrics["num_classes"])
+        task = build_task(config, problem, image_shape=metrics["image_shape"])
+    except (TypeError, KeyError, AttributeError, AssertionError, ConfigAttributeError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split()):.200}"
+        raise ValueError(
+            f"{folder}: {CONFIG}, {METRICS} and {checkpoint}.ckpt do not go together ({reason}); {ANOTHER}"
+        ) from error
     try:
         task.load_state_dict(state["state_dict"])
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, AttributeError) as error:
         commit = read_environment(folder).get("commit")
         raise ValueError(
             f"{folder}: its weights do not fit the network of the present code; use the code of its commit, {commit}"
         ) from error
     return Run(folder, config, metrics, read_predictions(folder), task.eval(), datamodule)
+
+
+def _is_elsewhere(config: DictConfig, key: str, changes: Mapping[str, Any]) -> bool:
+    """Whether a record names a data folder that is not here; nothing is made on its word."""
+    recorded = config.data.get(key)
+    return recorded is not None and key not in changes and not Path(str(recorded)).expanduser().is_dir()

@@ -13,8 +13,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from scale.runs.folder import CHECKPOINTS, CONFIG, METRICS
 from scale.runs.interruption import GRACE_SECONDS, PARENT
+from scale.runs.reading import CHECKPOINTS, CONFIG, METRICS
 
 LOCK = ".job.lock"
 COMMAND = (sys.executable, "-m", "scale.train")

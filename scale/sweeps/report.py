@@ -43,8 +43,36 @@ def write(root: str | Path) -> bool:
     write_csv(root / JOBS, ["number", "status", *figures, "attempts", "folder", "reason", "overrides"], rows)
     text = markdown(rows, groups)
     write_text(root / MARKDOWN, f"# {root.name}\n\n{text}\n")
+    page = compare(root, groups, varied)
     print(f"{text}\n\nsweep folder: {root}\ntables: {root / MARKDOWN}, {root / CSV}, {root / JOBS}", flush=True)
+    if page is not None:
+        print(f"comparison of its runs: {page}", flush=True)
     return all(row["status"] == "done" for row in rows)
+
+
+def compare(root: Path, groups: Sequence[Mapping[str, Any]], varied: Sequence[str]) -> Path | None:
+    """Writes `sweep.html`, with paired tests and curves of the runs that are done; None where none is a result."""
+    from scale.reporting import comparison
+
+    settings = [
+        comparison.Setting(
+            data=f"{title(group['flag'])}, {group['size']}",
+            name=", ".join([str(group["model"]), *(f"{key}={group[key]}" for key in varied)]),
+            folders=[Path(folder) for folder in group["folders"]],
+        )
+        for group in groups
+        if group["folders"]
+    ]
+    if not settings:
+        return None
+    for gap in comparison.write(root / comparison.NAME, settings, title=f"Sweep {root.name}"):
+        print(f"left out of the comparison: {gap}", flush=True)
+    return root / comparison.NAME
+
+
+def title(flag: str) -> str:
+    """Title of a data set."""
+    return catalog.get(flag).title if flag in catalog.FLAGS else flag
 
 
 def collect(root: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -79,7 +107,7 @@ def markdown(rows: Sequence[Mapping[str, Any]], groups: Sequence[Mapping[str, An
             else ""
             for name in ("auc", "acc")
         ]
-        cells = [catalog.title(group["flag"]), group["size"], group["model"], *(group[key] for key in varied), count]
+        cells = [title(group["flag"]), group["size"], group["model"], *(group[key] for key in varied), count]
         lines.append([*cells, *(spread(group[f"{name}_values"]) for name in FIGURES), *peers])
     states = {row["status"]: 0 for row in rows}
     for row in rows:
@@ -90,6 +118,8 @@ def markdown(rows: Sequence[Mapping[str, Any]], groups: Sequence[Mapping[str, An
         + "."
     ]
     notes.append("Mean ± standard deviation over n seeds, each run's epoch chosen on val.")
+    binary = [catalog.get(flag) for flag in dict.fromkeys(group["flag"] for group in groups) if flag in catalog.FLAGS]
+    notes += [f"Positive class of {info.title}: {info.labels[1]}." for info in binary if info.problem == "binary"]
     if any(row["fast_dev_run"] or row["partial"] for row in rows):
         notes.append("Among them are runs that saw a part of their splits only, which are no results.")
     table = markdown_table([*head, "best published AUC", "best published ACC"], lines)
@@ -144,6 +174,7 @@ def _group(members: Sequence[Mapping[str, Any]], varied: Sequence[str]) -> dict[
         "n": len(done),
         "planned": len(members),
         "seeds": " ".join(str(row["seed"]) for row in done),
+        "folders": [row["folder"] for row in done if not (row["fast_dev_run"] or row["partial"])],
     }
     for name in FIGURES:
         values = [row[name] for row in done if row[name] is not None]

@@ -61,7 +61,7 @@ class ClassificationTask(L.LightningModule):
         self.logit_adjustment: Tensor | None
         self.register_buffer("logit_adjustment", logit_adjustment, persistent=False)
         self._seen: list[dict[str, Tensor]] = []
-        self._loss_sum, self._losses = 0.0, 0  # of the epoch so far
+        self._loss_sums, self._losses = [0.0, 0.0], 0  # of the epoch so far: all terms, and without auxiliary ones
         self.outputs: Outputs | None = None
         self.compile_net = compile
         self._forward_auxiliary: Callable[[Tensor], Any] | None = getattr(net, "forward_auxiliary", None)
@@ -81,7 +81,7 @@ class ClassificationTask(L.LightningModule):
         """Seeds dropout with the batch's draw, so that a resumed run repeats an uninterrupted one."""
         torch.manual_seed(int(batch["draw"][0]))
         if batch_idx == 0:
-            self._loss_sum, self._losses = 0.0, 0
+            self._loss_sums, self._losses = [0.0, 0.0], 0
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """The loss of one batch."""
@@ -91,25 +91,26 @@ class ClassificationTask(L.LightningModule):
             logits, auxiliary = self._forward_auxiliary(images)
         else:
             logits = self(images)
-        loss = self._loss(logits, labels)
+        loss = main = self._loss(logits, labels)
         if auxiliary:
             losses = torch.stack([self._loss(other, labels) for other in auxiliary.values()])
             loss = loss + self.auxiliary_weight * losses.mean()
-        value = loss.detach().item()
+        value, of_main = torch.stack([loss.detach(), main.detach()]).tolist()  # one wait for the device
         if not math.isfinite(value):
             raise FloatingPointError(
                 f"the loss is {value} at step {self.global_step} (epoch {self.current_epoch}, batch {batch_idx}, "
                 f"samples {batch['index'].tolist()}); the last good checkpoint is kept. Try a smaller optimizer.lr, "
                 "hardware=default instead of mixed precision, or trainer.detect_anomaly=true to find the operation"
             )
-        self._loss_sum, self._losses = self._loss_sum + value, self._losses + 1
+        self._loss_sums = [self._loss_sums[0] + value, self._loss_sums[1] + of_main]
+        self._losses += 1
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Logs the epoch's mean loss behind its last batch."""
+        """Logs the epoch's mean loss behind its last batch, and that without auxiliary terms, as val's is."""
         if self.trainer.is_last_batch:
-            mean = self._mean_loss_sum() / self._losses
-            self.log("train/loss", mean, on_step=False, on_epoch=True, batch_size=1)
+            for name, total in zip(("train/loss", "train/main_loss"), self._mean_loss_sums(), strict=True):
+                self.log(name, total / self._losses, on_step=False, on_epoch=True, batch_size=1)
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Collects logits and labels."""
@@ -147,14 +148,14 @@ class ClassificationTask(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps the losses of an epoch that has not ended; all processes call it."""
-        checkpoint["epoch_loss"] = {"sum": self._mean_loss_sum(), "count": self._losses}
+        checkpoint["epoch_loss"] = {"sums": self._mean_loss_sums(), "count": self._losses}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Goes on behind those losses."""
-        self._loss_sum, self._losses = checkpoint["epoch_loss"]["sum"], checkpoint["epoch_loss"]["count"]
+        self._loss_sums, self._losses = checkpoint["epoch_loss"]["sums"], checkpoint["epoch_loss"]["count"]
 
-    def _mean_loss_sum(self) -> float:
-        return float(_mean_of_processes(torch.tensor(self._loss_sum, dtype=torch.float64, device=self.device)))
+    def _mean_loss_sums(self) -> list[float]:
+        return _mean_of_processes(torch.tensor(self._loss_sums, dtype=torch.float64, device=self.device)).tolist()
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         return self.problem.loss(

@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from scale.config import instantiate, plain
 from scale.runs.folder import run_id
+from scale.training.privacy import PRIVATE, without_places
 
 log = logging.getLogger("scale")
 REACH_SECONDS = 3.0
@@ -35,10 +36,11 @@ def build_loggers(config: DictConfig, folder: Path) -> list[Logger]:
             mode: Any = "offline" if settings.pop("offline", False) else os.environ.get("WANDB_MODE", "online")
             # The same W&B run when this one is gone on with.
             supplied |= {"id": run_id(folder), "resume": "allow"}
-            supplied["settings"] = wandb.Settings(silent=True, init_timeout=30, mode=mode)
+            hidden = PRIVATE if settings.pop("private", False) else {}
+            supplied["settings"] = wandb.Settings(silent=True, init_timeout=30, mode=mode, **hidden)
         if settings["_target_"].endswith("CSVLogger"):
             settings["version"] = _unused(folder, settings["version"])
-        loggers.append(instantiate(settings, **supplied))
+        loggers.append(instantiate(settings, allow=config.get("allow"), **supplied))
     return loggers
 
 
@@ -47,7 +49,8 @@ def log_configuration(loggers: list[Logger], config: DictConfig) -> None:
     for logger in loggers:
         if isinstance(logger, CSVLogger):
             continue  # config.yaml stands beside it
-        logger.log_hyperparams(plain(config))
+        private = isinstance(logger, WandbLogger) and any(node.get("private") for node in config.logger.values())
+        logger.log_hyperparams(without_places(plain(config)) if private else plain(config))
 
 
 def log_results(

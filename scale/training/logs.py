@@ -10,6 +10,13 @@ from pathlib import Path
 FILE_ONLY = {"file_only": True}  # `extra` of a record that the console shows in another way
 
 
+class _LogFile(logging.FileHandler):
+    """A log file that a full disk leaves incomplete; logging's own answer would be a traceback for each line."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Ignores what could not be written: the run itself says that the disk is full."""
+
+
 @contextlib.contextmanager
 def logging_to(path: Path | None) -> Iterator[None]:
     """Sends our lines and all warnings to standard output and to a file; others' handlers are set aside.
@@ -23,7 +30,7 @@ def logging_to(path: Path | None) -> Iterator[None]:
     console.addFilter(lambda record: not getattr(record, "file_only", False))
     handlers: list[logging.Handler] = [console]
     if path is not None:
-        file = logging.FileHandler(path)
+        file = _LogFile(path, encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
         handlers.append(file)
     kept, level, showwarning = root.handlers, root.level, warnings.showwarning

@@ -1,5 +1,6 @@
 """What a run found, for its folder and for the console."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,6 +9,7 @@ from omegaconf import DictConfig
 
 if TYPE_CHECKING:
     import lightning as L
+    import numpy as np
 
     from scale.data.datamodule import ImageDataModule
     from scale.tasks.classification import ClassificationTask
@@ -21,11 +23,18 @@ def metrics(
     datamodule: "ImageDataModule",
     outputs: Mapping[str, "Outputs | Averaged"],
 ) -> dict[str, Any]:
-    """Scores of each split, and what they were measured on: the greater part of `metrics.json`."""
+    """Scores of each split with their uncertainty, and what they were measured on: most of `metrics.json`.
+
+    A run that is no result (it saw a part of its splits, or was not tested) has the scores alone.
+    """
     from scale.evaluation.metrics import scores
     from scale.runs.provenance import hardware
 
     problem, info = task.problem, datamodule.info
+    partial = is_partial(outputs, datamodule)
+    found = {
+        split: {"labels": output.labels, "probabilities": output.probabilities} for split, output in outputs.items()
+    }
     return {
         "flag": info.flag,
         "size": datamodule.image_shape[-1],
@@ -42,10 +51,20 @@ def metrics(
         "epochs": trainer.current_epoch,
         "steps": trainer.global_step,
         "fast_dev_run": bool(config.trainer.fast_dev_run),
-        "partial": is_partial(outputs, datamodule),
+        "partial": partial,
         "hardware": hardware(trainer.strategy.root_device.type, trainer.world_size),
         "precision": str(trainer.precision),
+        **({} if partial or "test" not in outputs else _assess(config, found, problem.name, info.labels)),
     }
+
+
+def _assess(
+    config: DictConfig, found: "Mapping[str, Mapping[str, np.ndarray]]", problem: str, names: Sequence[str]
+) -> dict[str, Any]:
+    from scale.evaluation.assessment import assess
+
+    chosen = {name: config.evaluation[name] for name in ("calibrate", "threshold", "coverage")}
+    return assess(found, problem, names, **chosen)
 
 
 def is_partial(outputs: Mapping[str, "Outputs | Averaged"], datamodule: "ImageDataModule") -> bool:
@@ -64,7 +83,8 @@ def write(
 ) -> dict[str, Any]:
     """Predictions, official files and figures; returns the figures."""
     from scale import runs
-    from scale.evaluation import figures, official
+    from scale.evaluation import official
+    from scale.reporting.run_figures import draw
     from scale.runs.folder import write_predictions
 
     names, problem = list(datamodule.info.labels), metrics["problem"]
@@ -81,17 +101,34 @@ def write(
                 split=split,
                 run=f"scale-seed{metrics['seed']}",
             )
-    drawn = {}
-    if (folder / runs.HISTORY).exists():
-        drawn["history"] = figures.history(runs.read_history(folder))
+    arrays = None
     if "test" in outputs and not partial:
-        truth, probabilities = outputs["test"].labels, outputs["test"].probabilities
-        for name in ("roc", "precision_recall", "confusion", "reliability"):
-            drawn[f"test_{name}"] = getattr(figures, name)(truth, probabilities, problem, names)
+        test = outputs["test"]
+        arrays = {"index": test.index, "labels": test.labels, "probabilities": test.probabilities}
+    history = runs.read_history(folder) if (folder / runs.HISTORY).exists() else []
+    images = _mistaken(datamodule, arrays, problem) if arrays else None
+    drawn = draw(metrics, arrays, history, names, title=datamodule.info.title, images=images)
     (folder / runs.FIGURES).mkdir(exist_ok=True)
     for name, figure in drawn.items():
         figure.savefig(folder / runs.FIGURES / f"{name}.png", dpi=150)
     return drawn
+
+
+def _mistaken(
+    datamodule: "ImageDataModule", arrays: "Mapping[str, np.ndarray]", problem: str
+) -> "dict[int, np.ndarray]":
+    """Images (C, *S) of the test samples of the most confident mistakes, by row of the predictions."""
+    import numpy as np
+
+    from scale.reporting.run_figures import mistaken
+
+    rows = [row for row, *_ in mistaken(arrays["labels"], arrays["probabilities"], problem)]
+    if not rows:
+        return {}
+    stored = datamodule.splits["test"].images.gather(arrays["index"][rows])  # (B, *S[, C])
+    coloured = stored.ndim > datamodule.info.spatial_dims + 1
+    images = np.moveaxis(stored, -1, 1) if coloured else stored[:, None]
+    return dict(zip(rows, images, strict=True))
 
 
 def choice(config: DictConfig, task: "ClassificationTask", image_shape: Sequence[int]) -> str:
@@ -114,17 +151,33 @@ def describe(datamodule: "ImageDataModule") -> str:
 
 
 def table(metrics: Mapping[str, Any]) -> str:
-    """Val and test beside the best published result."""
+    """Val and test with their intervals, beside the best published result."""
     from scale.published import medmnist as published
 
     names = {"val": "val", "test": "test", "val_tta": "val, mirrored", "test_tta": "test, mirrored"}
-    rows = [(text, metrics[name]["auc"], metrics[name]["acc"], "") for name, text in names.items() if name in metrics]
+    rows = [
+        (text, *(_shown(metrics[split][score], limits.get(score)) for score in ("auc", "acc")), "")
+        for split, text in names.items()
+        if split in metrics
+        for limits in [metrics.get("intervals", {}).get(split, {})]
+    ]
     best = published.best(metrics["flag"])
     if best:
         methods = dict.fromkeys(f"{row.method} ({row.input_size})" for row in best)
-        rows.append(("best published", best[0].auc, best[1].acc, " / ".join(methods)))
-    lines = [
-        f"{'':16}{'AUC':>7}{'ACC':>7}",
-        *(f"{name:16}{auc:7.3f}{acc:7.3f}  {note}".rstrip() for name, auc, acc, note in rows),
-    ]
+        rows.append(("best published", _shown(best[0].auc), _shown(best[1].acc), " / ".join(methods)))
+    width = 22 if "intervals" in metrics else 8
+    head = f"{'':16}  {'AUC':{width}}{'ACC':{width}}".rstrip()
+    lines = [head, *(f"{name:16}  {auc:{width}}{acc:{width}}{note}".rstrip() for name, auc, acc, note in rows)]
+    if "intervals" in metrics:
+        lines.append("in brackets: 95 % of the stratified bootstrap's resamples")
+    lines.append(f"of epoch {metrics['best_epoch']}, counted from 0, chosen on val")
+    classes = metrics.get("per_class", {}).get("names", [])
+    if metrics["problem"] == "binary" and classes:
+        lines.append(f"positive class: {classes[1]}")
     return "\n".join(lines)
+
+
+def _shown(value: float, limits: Sequence[float] | None = None) -> str:
+    if limits is None or not math.isfinite(limits[0]):
+        return f"{value:.3f}"
+    return f"{value:.3f} ({limits[0]:.3f}–{limits[1]:.3f})"

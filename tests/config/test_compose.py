@@ -96,6 +96,9 @@ IMPOSSIBLE = {
     "trainer.devices=0": "number of processes, at least 1",
     "+trainer.limit_val_batches=0": "needs at least one batch",
     "matmul_precision=hihgest": "did you mean 'highest'?; allowed: highest, high, medium",
+    "evaluation.calibrate=temprature": "did you mean 'temperature'?; allowed: none, temperature",
+    "evaluation.threshold=best": "allowed: youden, f1",
+    "evaluation.coverage=90": "give a share between 0 and 1",
     "trainer.limit_train_batches=2": "write +trainer.limit_train_batches=2",
     "seed=-1": "give a number of at least 0",
 }
@@ -257,7 +260,9 @@ def test_seed_zero_is_a_seed():
 
 
 def test_instantiate_gives_plain_values():
-    built = config.instantiate({"_target_": "builtins.dict", "a": [1, 2], "b": {"c": 3}}, d=DictConfig({"e": 1}))
+    built = config.instantiate(
+        {"_target_": "builtins.dict", "a": [1, 2], "b": {"c": 3}}, allow=["builtins.dict"], d=DictConfig({"e": 1})
+    )
     assert type(built["a"]) is list
     assert not isinstance(built["b"], DictConfig | ListConfig)
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
+from torch.nn import functional as F
 
 from scale.data.augment import Augment
 from scale.data.catalog import Symmetry
@@ -43,6 +44,30 @@ def test_every_orientation_of_the_symmetry_is_drawn_and_no_other(dims):
     assert found == {tuple(x[0].flatten().int().tolist()), tuple(mirrored.flatten().int().tolist())}
     turned = Augment(**(OFF | {"flips": True, "quarter_turns": True}))(x, symmetry=free(dims), seed=0)
     assert len({tuple(row) for row in turned.flatten(1).round().int().tolist()}) == {2: 8, 3: 48}[dims]
+
+
+@pytest.mark.parametrize("shape", [(7, 7), (6, 9), (5, 5, 5), (6, 5, 5)])
+def test_exact_moves_equal_their_interpolation(shape):
+    x = torch.rand(64, 2, *shape, generator=torch.Generator().manual_seed(0))
+    augment, symmetry = Augment(**(OFF | {"flips": True, "quarter_turns": True})), free(len(shape))
+    matrix = augment.matrices(64, shape, symmetry=symmetry, generator=torch.Generator().manual_seed(4))
+    grid = F.affine_grid(matrix[:, :-1], list(x.shape), align_corners=False)
+    slow = F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    torch.testing.assert_close(augment(x, symmetry=symmetry, seed=4), slow, atol=1e-4, rtol=0)
+
+
+def test_only_what_is_rotated_or_scaled_is_interpolated(monkeypatch):
+    counts = []
+    original = F.grid_sample
+    monkeypatch.setattr(F, "grid_sample", lambda x, *a, **k: counts.append(len(x)) or original(x, *a, **k))
+    x = images(2, count=400)
+    augmented = Augment(rotation=20, scale=0.1, shift=0.05, affine_probability=0.4)(x, symmetry=free(2), seed=0)
+    assert sum(counts) == pytest.approx(160, abs=40)
+    moved = (augmented.flatten(1).sort().values == x.flatten(1).sort().values).all(dim=1)
+    assert int(moved.sum()) == 400 - sum(counts)  # the others hold the same values, to the last bit
+    counts.clear()
+    Augment(**(OFF | {"flips": True}))(x, symmetry=free(2), seed=0)
+    assert not counts
 
 
 @pytest.mark.parametrize(("shape", "dims"), [((17, 17), 2), ((12, 20), 2), ((9, 11, 13), 3)])

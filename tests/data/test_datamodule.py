@@ -158,13 +158,35 @@ def test_other_data_than_a_checkpoint_was_made_with_are_refused_whenever_they_ar
     again = make()
     again.load_state_dict(state)
     again.setup()
-    np.savez(tmp_path / "own.npz", **{**arrays, "test_labels": arrays["test_labels"][::-1]})
-    for order in (("load", "setup"), ("setup", "load")):
-        other = make()
-        steps = {"load": lambda other=other: other.load_state_dict(state), "setup": other.setup}
-        steps[order[0]]()
-        with pytest.raises(ValueError, match="images or labels are not those"):
-            steps[order[1]]()
+    pixel = arrays["train_images"].copy()
+    pixel[33, 5, 6] ^= 1  # of an image that is none of the 20 that earlier versions looked at
+    for change in ({"test_labels": arrays["test_labels"][::-1]}, {"train_images": pixel}):
+        np.savez(tmp_path / "own.npz", **{**arrays, **change})
+        for order in (("load", "setup"), ("setup", "load")):
+            other = make()
+            steps = {"load": lambda other=other: other.load_state_dict(state), "setup": other.setup}
+            steps[order[0]]()
+            with pytest.raises(ValueError, match="images or labels are not those"):
+                steps[order[1]]()
+    older = make()
+    older.load_state_dict({key: value for key, value in state.items() if key != "content"})  # of an earlier version
+    older.setup()
+
+
+def test_the_sum_of_a_mapped_file_is_kept_until_the_file_changes(tmp_path, monkeypatch):
+    from scale.data import images
+
+    pixels = np.arange(6 * 9 * 9, dtype=np.uint8).reshape(6, 9, 9)
+    path = tmp_path / "train_images.npy"
+    np.save(path, pixels)
+    expected = images.Images(pixels).sha256()
+    assert images.Images.open(path, (9, 9)).sha256() == expected
+    with monkeypatch.context() as patch:
+        patch.setattr(images.hashlib, "file_digest", None)  # not read again
+        assert images.Images.open(path, (9, 9)).sha256() == expected
+    pixels[3, 2, 1] += 1
+    np.save(path, pixels)
+    assert images.Images.open(path, (9, 9)).sha256() == images.Images(pixels).sha256() != expected
 
 
 def test_workers_load_the_same_batches(rgb):

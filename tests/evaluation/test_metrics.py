@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from medmnist.evaluator import getACC, getAUC
 from sklearn import metrics as sk
 
-from scale.evaluation.metrics import PROBLEMS, official_scores, scores
+from scale.evaluation.metrics import PROBLEMS, official_scores, per_class, scores, undefined
 
 TASKS = {
     "binary": "binary-class",
@@ -154,3 +154,51 @@ def test_one_sample_does_not_raise(problem):
 def test_bad_input_is_named(labels, p, problem, message):
     with pytest.raises(ValueError, match=message):
         scores(np.array(labels), np.array(p), problem)
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_each_class_equals_scikit_learn(problem):
+    labels, p = sample(problem, n=120, seed=3)
+    found, overall = per_class(labels, p, problem), scores(labels, p, problem)
+    k = p.shape[1]
+    y = labels if problem == "multilabel" else np.eye(k, dtype=int)[labels[:, 0]]
+    decided = (p > 0.5).astype(int) if problem == "multilabel" else np.eye(k, dtype=int)[p.argmax(1)]
+    precision, recall, f1, support = sk.precision_recall_fscore_support(y, decided, average=None, zero_division=np.nan)
+    specificity = [sk.recall_score(1 - y[:, c], 1 - decided[:, c]) for c in range(k)]
+    want = {"precision": precision, "recall": recall, "f1": f1, "support": support, "specificity": specificity}
+    want["predicted"] = decided.sum(axis=0)
+    want["accuracy"] = (y == decided).mean(axis=0)
+    want["auc"] = [sk.roc_auc_score(y[:, c], p[:, c]) for c in range(k)]
+    want["average_precision"] = [sk.average_precision_score(y[:, c], p[:, c]) for c in range(k)]
+    assert set(found) == set(want)
+    for name, values in want.items():
+        np.testing.assert_allclose(found[name], values, err_msg=name)
+    for name in ("precision", "recall", "specificity", "f1"):
+        assert overall[f"macro_{name}"] == pytest.approx(np.mean(want[name]))
+    if problem == "multilabel":
+        assert overall["acc"] == pytest.approx(np.mean(want["accuracy"]))
+    else:
+        assert overall["balanced_acc"] == overall["macro_recall"]
+
+
+def test_official_scores_come_first():
+    labels, p = sample("ordinal")
+    assert list(scores(labels, p, "ordinal"))[:2] == ["auc", "acc"]
+
+
+def test_undefined_is_said_with_its_reason_and_never_a_number():
+    labels, p = np.array([[0], [0], [1]]), np.array([[0.8, 0.1, 0.1], [0.7, 0.2, 0.1], [0.6, 0.3, 0.1]])
+    found = per_class(labels, p, "multiclass")
+    assert np.isnan([found["recall"][2], found["precision"][2], found["f1"][2], found["auc"][2]]).all()
+    assert found["recall"][1] == 0  # one sample, not found: a number
+    said = undefined(labels, p, "multiclass", ["a", "b", "c"])
+    assert said == [
+        "class 'b' is never predicted: it has no precision, and its mean leaves it out",
+        "class 'c' occurs in 0 of 3 samples: AUC and average precision are undefined, and means of recall leave it out",
+        "class 'c' is never predicted: it has no precision, and its mean leaves it out",
+    ]
+    with pytest.warns(UserWarning, match="class 2 in 0 of 3"):
+        overall = scores(labels, p, "multiclass")
+    assert overall["macro_precision"] == pytest.approx(2 / 3)
+    assert overall["mcc"] == 0
+    assert undefined(*sample("binary"), "binary", ["no", "yes"]) == []

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from scale.evaluation import official
+from scale.evaluation.bootstrap import bootstrap
+from scale.evaluation.delong import auc_interval
 
 FLAGS = {  # one set of each problem
     "breastmnist": ("binary", 2),
@@ -191,3 +193,16 @@ def test_released_files_have_the_scores_in_their_names(tmp_path, monkeypatch):
         Path(copy).chmod(0o644)
         theirs = medmnist.evaluator.Evaluator.parse_and_evaluate(str(copy))
         assert (found["auc"], found["acc"]) == (pytest.approx(theirs.AUC, abs=1e-9), pytest.approx(theirs.ACC))
+
+
+@pytest.mark.parametrize("columns", [1, 2])
+def test_intervals_of_a_file(tmp_path, columns):
+    labels, p = sample("binary", 2, n=80, dtype=np.float64)
+    lines = "".join(f"{i},{','.join(map(str, row[-columns:]))}\n" for i, row in enumerate(p))
+    found = official.intervals(put(tmp_path, lines), labels)
+    drawn = bootstrap(labels, p, "binary").metrics
+    assert found["auc"] == pytest.approx(drawn["auc"])
+    assert found["acc"] == pytest.approx(drawn["acc"])
+    assert found["auc_delong"] == pytest.approx(auc_interval(labels, p, "binary"))
+    with pytest.raises(ValueError, match="80 rows"):
+        official.intervals(put(tmp_path, lines), labels[:5])

@@ -1,4 +1,4 @@
-"""What the README promises of whole trainings: minutes to an hour each, `pytest -m slow tests/published/test_results.py`."""
+"""What the README promises of whole trainings, minutes to an hour each: `pytest -m slow` on this file."""
 
 import pytest
 import torch

@@ -3,10 +3,10 @@ import json
 import numpy as np
 import pytest
 
-from scale.runs.folder import write_averaged
 from scale import runs
 from scale.evaluation.metrics import scores
 from scale.runs import ensemble
+from scale.runs.folder import write_averaged
 from scale.tasks.outputs import Averaged
 
 LABELS = np.arange(12)[:, None] % 2

@@ -225,7 +225,9 @@ def test_a_finished_run_is_not_gone_on_with(whole, arguments):
 
 def test_a_run_in_use_is_left_alone(arguments, tmp_path, monkeypatch):
     _interrupt(monkeypatch, arguments, tmp_path / "run", step=1)
-    take = f"import pathlib, scale.runs.folder; lock = scale.runs.folder.reopen(pathlib.Path({str(tmp_path / 'run')!r}))"
+    take = (
+        f"import pathlib; from scale.runs.folder import reopen; lock = reopen(pathlib.Path({str(tmp_path / 'run')!r}))"
+    )
     code = f"{take}; print(1, flush=True); input()"
     with subprocess.Popen([sys.executable, "-c", code], stdin=-1, stdout=-1, text=True) as other:
         assert other.stdout.readline() == "1\n"

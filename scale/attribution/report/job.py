@@ -22,9 +22,14 @@ from scale.attribution.selection import Choice
 from scale.config import schemas
 from scale.data.augment import mirrors
 from scale.data.store import Split
+<<<<<<< HEAD
 from scale.runs.folder import CHECKPOINTS
+=======
+from scale.runs import PREDICTIONS
+>>>>>>> main
 from scale.runs.load import Run, load_run
 from scale.runs.predict import find_device, predict
+from scale.runs.verify import wrong_predictions
 
 
 @dataclass(frozen=True)
@@ -161,7 +166,7 @@ def prepare(config: DictConfig) -> Job:
     if config.threads:
         torch.set_num_threads(config.threads)
     changes = {key: value for key, value in configuration.plain(config.data).items() if value is not None}
-    run = load_run(config.run, checkpoint=config.checkpoint, data=changes)
+    run = load_run(config.run, checkpoint=config.checkpoint, data=changes, allow=config.allow)
     net, problem = run.model.net, run.model.problem
     chosen = methods.applicable(net) if settings.methods is None else list(dict.fromkeys(settings.methods))
     problems = {name: methods.obstacle(net, name) for name in chosen}
@@ -173,7 +178,10 @@ def prepare(config: DictConfig) -> Job:
         chosen += [name for name in CONTROLS if name not in chosen]
     if isinstance(config.target, int) and not 0 <= config.target < problem.columns:
         raise ValueError(f"target={config.target} does not exist: the classes are 0 to {problem.columns - 1}")
-    others = {str(Path(folder).name): load_run(folder, checkpoint=config.checkpoint) for folder in config.compare}
+    others = {
+        str(Path(folder).name): load_run(folder, checkpoint=config.checkpoint, allow=config.allow)
+        for folder in config.compare
+    }
     for name, other in others.items():
         if any(other.metrics[key] != run.metrics[key] for key in ("flag", "image_shape", "problem", "num_classes")):
             raise ValueError(f"compare: {name} is a run on other data than {run.folder.name}")
@@ -186,6 +194,7 @@ def prepare(config: DictConfig) -> Job:
     if config.split not in run.predictions or config.checkpoint != "best":
         run.predictions[config.split] = predict(run, config.split, device=device)
     found = run.predictions[config.split]
+    _check_saved(run, config.split)
     if config.indices is not None:
         choices = selection.given(
             config.indices, found["index"], found["labels"], found["probabilities"], target=config.target
@@ -210,6 +219,7 @@ def prepare(config: DictConfig) -> Job:
     )
 
 
+<<<<<<< HEAD
 def _other_epoch(run: Run, checkpoint: str, device: str) -> Run | None:
     """The run at its other checkpoint, or None where the file was removed."""
     other = "last" if checkpoint == "best" else "best"
@@ -218,3 +228,18 @@ def _other_epoch(run: Run, checkpoint: str, device: str) -> Run | None:
     epoch = load_run(run.folder, checkpoint=other)
     epoch.model.to(device)
     return epoch
+=======
+def _check_saved(run: Run, split: str) -> None:
+    """Raises ValueError if saved predictions are not those of the split: maps of other labels would look right."""
+    found, labels = run.predictions[split], run.datamodule.splits[split].labels
+    wrong = wrong_predictions(found, run.metrics)
+    if wrong is None and found["index"].max() >= len(labels):
+        wrong = f"it has {found['index'].max() + 1} samples, the split {len(labels)}"
+    if wrong is None and not np.array_equal(found["labels"], labels[found["index"]]):
+        wrong = "its labels are not those of the data"
+    if wrong is not None:
+        raise ValueError(
+            f"{run.folder / PREDICTIONS / split}.npz: {wrong}; python -m scale.evaluate run={run.folder} says what "
+            "else differs from the run's record"
+        )
+>>>>>>> main
