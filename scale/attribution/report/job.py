@@ -22,11 +22,7 @@ from scale.attribution.selection import Choice
 from scale.config import schemas
 from scale.data.augment import mirrors
 from scale.data.store import Split
-<<<<<<< HEAD
-from scale.runs.folder import CHECKPOINTS
-=======
-from scale.runs import PREDICTIONS
->>>>>>> main
+from scale.runs import CHECKPOINTS, PREDICTIONS
 from scale.runs.load import Run, load_run
 from scale.runs.predict import find_device, predict
 from scale.runs.verify import wrong_predictions
@@ -219,7 +215,6 @@ def prepare(config: DictConfig) -> Job:
     )
 
 
-<<<<<<< HEAD
 def _other_epoch(run: Run, checkpoint: str, device: str) -> Run | None:
     """The run at its other checkpoint, or None where the file was removed."""
     other = "last" if checkpoint == "best" else "best"
@@ -228,7 +223,8 @@ def _other_epoch(run: Run, checkpoint: str, device: str) -> Run | None:
     epoch = load_run(run.folder, checkpoint=other)
     epoch.model.to(device)
     return epoch
-=======
+
+
 def _check_saved(run: Run, split: str) -> None:
     """Raises ValueError if saved predictions are not those of the split: maps of other labels would look right."""
     found, labels = run.predictions[split], run.datamodule.splits[split].labels
@@ -242,4 +238,3 @@ def _check_saved(run: Run, split: str) -> None:
             f"{run.folder / PREDICTIONS / split}.npz: {wrong}; python -m scale.evaluate run={run.folder} says what "
             "else differs from the run's record"
         )
->>>>>>> main
