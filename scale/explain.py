@@ -19,8 +19,8 @@ log = logging.getLogger("scale")
 HELP = """\
 usage: python -m scale.explain run=DIR [attribution=default|fast|full] [key=value ...]
 
-Draws attribution maps of a run's predictions, measures how far each can be trusted, and writes DIR/explanations/. The
-page can be used as soon as the maps are drawn; the metrics follow, the dear ones last.
+Draws attribution maps of a run's predictions, metrics how far each can be trusted, and writes DIR/explanations/. The
+page can be used as soon as the maps are drawn; the metrics follow, the expensive ones last.
 
   python -m scale.explain run=DIR                                  every method that fits, on the most telling samples
   python -m scale.explain run=DIR attribution=fast                 the maps alone
@@ -43,7 +43,7 @@ def explain(config: DictConfig) -> Path:
 
     Returns:
         The folder that was written, `explanations` in the run's. It replaces the one of an earlier call as a whole; one
-        with measures that are not made again is kept as `explanations-1` (or 2, ...).
+        with metrics that are not made again is kept as `explanations-1` (or 2, ...).
 
     Raises:
         FileNotFoundError: there is no such run, or it has not finished.
@@ -69,7 +69,7 @@ def explain(config: DictConfig) -> Path:
         with replacing_folder(target) as folder, logging_to(folder / LOG):
             OmegaConf.save(config, folder / "config.yaml", resolve=True)
             samples = writing.write_samples(job, folder, PAGE, progress)
-            is_lost = _loses_measures(config, target)
+            is_lost = _loses_metrics(config, target)
             kept = _set_aside(target)
         if len(job.measured):
             with logging_to(target / LOG):
@@ -84,22 +84,22 @@ def explain(config: DictConfig) -> Path:
 
 def _set_aside(target: Path) -> Path | None:
     """Moves a folder that has metrics to a free name beside it, so that they are not lost if this call is cut off."""
-    if not _has_measures(target):
+    if not _has_metrics(target):
         return None
     kept = next(place for n in itertools.count(1) if not (place := target.with_name(f"{FOLDER}-{n}")).exists())
     target.rename(kept)
     return kept
 
 
-def _has_measures(target: Path) -> bool:
+def _has_metrics(target: Path) -> bool:
     table = target / "quality.csv"
     return table.is_file() and len(table.read_text().splitlines()) > 1
 
 
-def _loses_measures(config: DictConfig, target: Path) -> bool:
-    """Whether a folder has measures, made with other settings than the present ones."""
+def _loses_metrics(config: DictConfig, target: Path) -> bool:
+    """Whether a folder has metrics, made with other settings than the present ones."""
     record = target / "config.yaml"
-    if not _has_measures(target) or not record.is_file():
+    if not _has_metrics(target) or not record.is_file():
         return False
     before = OmegaConf.load(record)
     assert isinstance(before, DictConfig)

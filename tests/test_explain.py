@@ -15,7 +15,7 @@ import torch
 
 import scale
 from scale.attribution.checks import of_explain
-from scale.attribution.metrics.quality import MEASURES
+from scale.attribution.metrics.quality import METRICS
 from scale.attribution.report import files as record
 from scale.config import ConfigError
 from scale.explain import explain
@@ -76,7 +76,7 @@ def test_everything_is_written(runs, monkeypatch):
     folder = run(runs / "solid", "indices=[1,6]", "attribution.methods=[saliency,scale_relevance,rollout]")
     assert folder == runs / "solid" / "explanations"
     rows = table(folder / "quality.csv")
-    assert list(rows[0]) == ["method", "measure", "better", "mean", "low", "high", "n"]
+    assert list(rows[0]) == ["method", "metric", "better", "mean", "low", "high", "n"]
     assert list(dict.fromkeys(row["method"] for row in rows)) == [
         "saliency",
         "scale_relevance",
@@ -84,11 +84,11 @@ def test_everything_is_written(runs, monkeypatch):
         "random",
         "edges",
     ]
-    assert {row["measure"] for row in rows} == set(MEASURES) - {"agreement"}  # there is no other seed
+    assert {row["metric"] for row in rows} == set(METRICS) - {"agreement"}  # there is no other seed
     causes = table(folder / "causal.csv")
     assert list(causes[0]) == ["index", "log_odds", "drop_without", "drop_elsewhere", "drop_background", "rests_on"]
     falls = sum(row["rests_on"] == "lesion" for row in causes)
-    (hit,) = [row for row in rows if (row["method"], row["measure"]) == ("saliency", "pointing_game_causal")]
+    (hit,) = [row for row in rows if (row["method"], row["metric"]) == ("saliency", "pointing_game_causal")]
     assert (len(causes), int(hit["n"])) == (2, falls)  # two of the four are positive
     shown = table(folder / "samples.csv")
     for row in shown:
@@ -115,8 +115,8 @@ def test_everything_is_written(runs, monkeypatch):
         for figure in ("", "_montage", "_gradients", "_activations", "_attention"):
             assert (folder / "figures" / f"{name}{figure}.png").stat().st_size > 5000
     values = table(folder / "quality_values.csv")
-    chosen = [float(v["value"]) for v in values if (v["method"], v["measure"]) == ("saliency", "sparseness")]
-    (mean,) = [float(r["mean"]) for r in rows if (r["method"], r["measure"]) == ("saliency", "sparseness")]
+    chosen = [float(v["value"]) for v in values if (v["method"], v["metric"]) == ("saliency", "sparseness")]
+    (mean,) = [float(r["mean"]) for r in rows if (r["method"], r["metric"]) == ("saliency", "sparseness")]
     assert np.mean(chosen) == pytest.approx(mean, rel=1e-4)
     assert len(table(folder / "agreement.csv")) == 5
     assert {row["control"] for row in table(folder / "against_random.csv")} == {"random"}
@@ -177,13 +177,13 @@ def test_measures_are_not_lost_by_a_quick_look(runs, tmp_path):
     measured = [
         "indices=[1]",
         "attribution.methods=[saliency]",
-        "attribution.quality.measures=[sparseness]",
+        "attribution.quality.metrics=[sparseness]",
         "groups=false",
     ]
     run(folder, *measured)
     before = (folder / "explanations" / "quality.csv").read_text()
     quick = ["indices=[2]", "attribution.methods=[edges]", "attribution.quality.samples=0", "groups=false"]
-    run(folder, "indices=[3]", *measured[1:])  # the same measures of the same samples, another picture
+    run(folder, "indices=[3]", *measured[1:])  # the same metrics of the same samples, another picture
     assert not (folder / "explanations-1").exists()
     run(folder, *quick)
     assert table(folder / "explanations" / "quality.csv") == []
@@ -224,15 +224,13 @@ def test_a_folder_of_someone_else_is_kept(runs):
 
 def test_seeds_are_compared(runs):
     folder = run(runs / "flat", "attribution.methods=[saliency]", f"compare=[{runs / 'other'}]", "samples.wrong=0")
-    rows = {row["method"]: row for row in table(folder / "quality.csv") if row["measure"] == "agreement"}
+    rows = {row["method"]: row for row in table(folder / "quality.csv") if row["metric"] == "agreement"}
     assert -1 <= float(rows["saliency"]["mean"]) < 0.999
     assert float(rows["random"]["mean"]) == pytest.approx(1)
 
 
 def test_several_labels(runs):
-    folder = run(
-        runs / "labels", "attribution.methods=[gradcam_planar]", "attribution.quality.measures=[pointing_game]"
-    )
+    folder = run(runs / "labels", "attribution.methods=[gradcam_planar]", "attribution.quality.metrics=[pointing_game]")
     rows = table(folder / "samples.csv")
     assert {row["explained"] for row in rows} == {"0", "1", "2"}
     for row in rows:
@@ -242,11 +240,11 @@ def test_several_labels(runs):
         said = arrays["probabilities"][label]
         assert row["prediction"].startswith("no ") == (said <= 0.5)
         assert float(row["probability"]) == pytest.approx(max(said, 1 - said), rel=1e-4)
-    assert {row["measure"] for row in table(folder / "quality.csv")} == {"pointing_game"}
+    assert {row["metric"] for row in table(folder / "quality.csv")} == {"pointing_game"}
 
 
 def test_a_baseline_is_explained_without_attention(runs):
-    folder = run(runs / "resnet", "indices=[0]", "attribution.quality.measures=[sparseness]")
+    folder = run(runs / "resnet", "indices=[0]", "attribution.quality.metrics=[sparseness]")
     methods = {row["method"] for row in table(folder / "quality.csv")}
     assert {"gradcam", "scale_relevance", "edges"} <= methods
     assert not any("attention" in method for method in methods)
@@ -267,7 +265,7 @@ def test_a_baseline_is_explained_without_attention(runs):
         ("flat", ["indices=[0,16]"], ValueError, "no sample 16; the split has 16, 0 to 15"),
         ("flat", ["target=2"], ValueError, "target=2 does not exist: the classes are 0 to 1"),
         ("flat", ["samples={right: 0, wrong: 0, uncertain: 0}"], ValueError, "no sample is chosen"),
-        ("flat", ["attribution.quality.measures=[sparsness]"], ValueError, "did you mean 'sparseness'"),
+        ("flat", ["attribution.quality.metrics=[sparsness]"], ValueError, "did you mean 'sparseness'"),
         ("flat", ["accelerator=tpu"], ValueError, "give auto, cpu or gpu"),
         ("nowhere", [], FileNotFoundError, "is not a run folder"),
     ],

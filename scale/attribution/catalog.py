@@ -63,8 +63,8 @@ def _gradients() -> Iterable[Method]:
     yield gradient("smoothgrad", False, "arXiv:1706.03825", per=NOISE, settings=noise)
     yield gradient("guided_backprop", True, "arXiv:1412.6806")
     yield gradient("deeplift", True, "arXiv:1704.02685", 6)
-    views = {"per": ("views",), "cost": 30}  # eight steps and a DeepLift for each view
-    yield Method("consensus", "gradient", False, PATH, "averaged.consensus", **views)
+    # eight steps and a DeepLift for each view
+    yield Method("consensus", "gradient", False, PATH, "averaged.consensus", 30, ("views",))
     source, window = "doi:10.1007/978-3-319-10590-1_53", {"window": "window"}
     yield Method("occlusion", "perturbation", True, source, "gradients.occlusion", 216, settings=window)
 

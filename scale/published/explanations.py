@@ -12,7 +12,7 @@ from scale.utils.tables import markdown
 
 RESULTS = Path(__file__).resolve().parent / "explanations.csv"  # of the package: read only
 RUN = ("flag", "size", "model", "variant", "seed")
-COLUMNS = (*RUN, "method", "control", "measure", "better", "mean", "low", "high", "n", "values")
+COLUMNS = (*RUN, "method", "control", "metric", "better", "mean", "low", "high", "n", "values")
 SHOWN = {  # what is measured / what it is compared with: heading of the column
     "pointing_game/": "pointing game",
     "relevance_mass/": "relevance mass",
@@ -24,14 +24,14 @@ Row = Mapping[str, str]
 
 
 def rows_of(folder: str | Path, *, variant: str = "") -> list[Row]:
-    """The measures of one run's `explanations/`.
+    """The metrics of one run's `explanations/`.
 
     Args:
         folder: of the run.
         variant: what the run is called, where its own configuration does not say.
 
     Raises:
-        FileNotFoundError: the run was not explained, or without measures.
+        FileNotFoundError: the run was not explained, or without metrics.
         ValueError: it has no name of its own though its recipe is not the default one.
     """
     folder = Path(folder)
@@ -74,7 +74,7 @@ def table(rows: Sequence[Row]) -> str:
     import pandas as pd
 
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    frame["head"] = frame["measure"].str.cat(frame["control"], "/").map(SHOWN)
+    frame["head"] = frame["metric"].str.cat(frame["control"], "/").map(SHOWN)
     frame["cell"] = frame.apply(_cell, axis="columns") if len(frame) else ""
     order = [*(name for name in METHODS if name not in CONTROLS), *CONTROLS]
     parts = []

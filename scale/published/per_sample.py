@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from scale.attribution.metrics.measure import gain
-from scale.attribution.metrics.quality import MEASURES
+from scale.attribution.metrics.quality import METRICS
 from scale.utils.files import read_csv
 
 Values = Mapping[tuple[str, str], Mapping[str, float]]
@@ -18,20 +18,20 @@ def read(explanations: Path) -> Values:
     path = explanations / "quality_values.csv"
     for row in read_csv(path) if path.is_file() else ():
         if row["value"]:
-            found.setdefault((row["method"], row["measure"]), {})[row["index"]] = float(row["value"])
+            found.setdefault((row["method"], row["metric"]), {})[row["index"]] = float(row["value"])
     return found
 
 
 def packed(values: Values, row: Mapping[str, str]) -> str:
     """The samples' values behind a row, or their gains on its control, with a blank between."""
-    name, control = row["measure"], row.get("control")
+    name, control = row["metric"], row.get("control")
     own = values.get((row["method"], name), {})
     numbers = list(own.values())
     if control:
         other = values.get((control, name), {})
         shared = [index for index in own if index in other]
         pairs = (np.array([side[index] for index in shared]) for side in (own, other))
-        numbers = gain(*pairs, MEASURES[name].better).tolist()
+        numbers = gain(*pairs, METRICS[name].better).tolist()
     return " ".join(f"{number:.4g}" for number in numbers)
 
 

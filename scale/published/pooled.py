@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 GROUP = ["flag", "size", "model", "variant"]
-WHAT = ["method", "control", "measure"]
+WHAT = ["method", "control", "metric"]
 ENOUGH = 5  # trainings
 SHOWN = explanations.SHOWN | {
     "pointing_game_causal/": "pointing game, lesion used",
@@ -34,7 +34,7 @@ class Pooled(NamedTuple):
 
     Attributes:
         mean: of the trainings' means.
-        low: 2.5th percentile of the mean, trainings and samples drawn anew.
+        low: 2.5th percentile of the mean, trainings and samples resampled.
         high: 97.5th percentile.
         sd: standard deviation of the trainings' means; nan for one training.
         worst: smallest of the trainings' means.
@@ -114,7 +114,7 @@ def advice(pooled: pd.DataFrame) -> str:
     method = RECOMMENDED[0]
     said = []
     for key, part in pooled[pooled["control"] == ""].groupby(GROUP, sort=True):
-        cells = {(row.method, row.measure): row for row in part.itertuples()}
+        cells = {(row.method, row.metric): row for row in part.itertuples()}
         hit, mass = (cells.get((method, name)) for name in ("pointing_game_causal", "relevance_mass_causal"))
         chance = cells.get(("random", "relevance_mass_causal"))
         if hit is None or mass is None or chance is None or hit.trainings < ENOUGH:
@@ -134,7 +134,7 @@ def advice(pooled: pd.DataFrame) -> str:
 
 def _table(pooled: pd.DataFrame, key: tuple[str, ...]) -> str:
     part = pooled[(pooled[GROUP] == list(key)).all(axis=1)]
-    part = part.assign(head=part["measure"].str.cat(part["control"], "/").map(SHOWN), cell=part.apply(_cell, axis=1))
+    part = part.assign(head=part["metric"].str.cat(part["control"], "/").map(SHOWN), cell=part.apply(_cell, axis=1))
     shown = part.dropna(subset="head")
     order = [*(name for name in METHODS if name not in CONTROLS), *CONTROLS]
     methods = sorted(shown["method"].unique(), key=order.index)

@@ -34,7 +34,7 @@ def test_every_measure_has_its_samples():
     own, passes = explainer(), []
     methods = ["input_x_gradient", "gradcam_planar", "random"]
     falls = np.array([False, True, False, False])
-    names = list(quality.MEASURES)
+    names = list(quality.METRICS)
     stages = []
     for values, maps in measuring.measure(  # noqa: B007
         own,
@@ -47,12 +47,12 @@ def test_every_measure_has_its_samples():
         stages.append({name for measured in values.values() for name in measured})
     dear = {"infidelity", "sensitivity_max", "randomisation"}
     assert stages == [set(names) - dear - {"deletion_auc", "insertion_auc"}, set(names) - dear, set(names)]
-    assert {name: len(found) for name, found in values.items()} == dict.fromkeys(methods, len(quality.MEASURES))
+    assert {name: len(found) for name, found in values.items()} == dict.fromkeys(methods, len(quality.METRICS))
     counts = {name: int((~np.isnan(numbers)).sum()) for name, numbers in values["input_x_gradient"].items()}
     dear = dict.fromkeys(dear, 2)
     placed = dict.fromkeys(("pointing_game", "relevance_mass", "relevance_rank"), 3)
     placed |= dict.fromkeys(("pointing_game_causal", "relevance_mass_causal"), 1)
-    assert counts == dict.fromkeys(quality.MEASURES, 4) | dear | placed
+    assert counts == dict.fromkeys(quality.METRICS, 4) | dear | placed
     assert {name for name, _ in passes} == set(methods)
     assert values["random"]["agreement"].tolist() == [pytest.approx(1.0)] * 4  # knows nothing of the network
     assert values["random"]["randomisation"][0] == pytest.approx(1.0)
@@ -62,8 +62,8 @@ def test_every_measure_has_its_samples():
     )
     np.testing.assert_allclose(values["gradcam_planar"]["deletion_auc"], expected.auc.numpy(), atol=1e-6)
     table = measuring.rows(values, seed=0)
-    assert list(table[0]) == ["method", "measure", "better", "mean", "low", "high", "n"]
-    assert {row["measure"] for row in table if row["method"] == "random"} == set(quality.MEASURES)
+    assert list(table[0]) == ["method", "metric", "better", "mean", "low", "high", "n"]
+    assert {row["metric"] for row in table if row["method"] == "random"} == set(quality.METRICS)
     expected = own.cost("input_x_gradient") * (4 * 2 + 2 * (2 + 2)) + 2 * 4 * (3 + 1) + 2 * 2
     told = sum(amount for method, amount in passes if method == "input_x_gradient")
     assert told == pytest.approx(expected)
@@ -87,7 +87,7 @@ def test_a_gain_on_a_control_is_positive_whatever_the_direction():
         "random": {"deletion_auc": np.array([0.4, 0.5, 0.6]), "insertion_auc": np.array([0.5, 0.6, 0.7])},
     }
     rows = measuring.against(values, "random", seed=0)
-    assert [(row["method"], row["measure"], row["n"]) for row in rows] == [
+    assert [(row["method"], row["metric"], row["n"]) for row in rows] == [
         ("good", "deletion_auc", 3),
         ("good", "insertion_auc", 2),
     ]
@@ -146,6 +146,6 @@ def test_nearest_to_zero_is_a_gain_from_either_side():
 
 
 def test_an_unknown_measure_is_named():
-    assert measuring.check_measures(None) == list(quality.MEASURES)
-    with pytest.raises(ValueError, match="unknown measure 'deletion'; did you mean 'deletion_auc'"):
-        measuring.check_measures(["deletion"])
+    assert measuring.check_metrics(None) == list(quality.METRICS)
+    with pytest.raises(ValueError, match="unknown metric 'deletion'; did you mean 'deletion_auc'"):
+        measuring.check_metrics(["deletion"])

@@ -52,7 +52,7 @@ def rows():
     }
     better = {"insertion_auc": "higher", "deletion_auc": "lower", "pointing_game": "higher"}
     return [
-        {"method": m, "measure": k, "better": better[k], "mean": v[0], "low": v[1], "high": v[2], "n": 12}
+        {"method": m, "metric": k, "better": better[k], "mean": v[0], "low": v[1], "high": v[2], "n": 12}
         for (m, k), v in cells.items()
     ]
 
@@ -106,7 +106,7 @@ def test_the_best_is_clear_of_the_second_and_randomisation_is_best_near_zero():
     assert clear_best(intervals, "lower") == "c"
     assert clear_best({"a": (-0.05, -0.3, 0.05), "b": (0.3, 0.2, 0.4)}, "zero") is None  # 0.3 away is possible too
     assert clear_best({"a": (0.5, 0.4, 0.6), "b": (0.5, 0.4, 0.6)}, "higher") is None
-    row = {"method": "c", "measure": "randomisation", "better": "zero", "mean": -0.6, "low": -0.7, "high": -0.5, "n": 4}
+    row = {"method": "c", "metric": "randomisation", "better": "zero", "mean": -0.6, "low": -0.7, "high": -0.5, "n": 4}
     table = quality_table([row, {**row, "method": "random", "mean": 1.0, "low": 1.0, "high": 1.0}])
     assert "→ 0" in table
     assert 'class="clear"' in table

@@ -46,7 +46,7 @@ def test_trainings_that_differ_widen_the_interval_and_samples_alone_do_not_hide_
 
 def rows(seed, method, measure, values, control=""):
     run = {"flag": "phantom2d", "size": "28", "model": "scale", "variant": "", "seed": str(seed)}
-    cells = {"method": method, "control": control, "measure": measure, "better": "higher", "n": str(len(values))}
+    cells = {"method": method, "control": control, "metric": measure, "better": "higher", "n": str(len(values))}
     mean = {"mean": f"{np.mean(values)}", "low": "0", "high": "1", "values": " ".join(map(str, values))}
     return run | cells | mean
 
@@ -93,7 +93,7 @@ def test_the_published_rows_hold_what_the_advice_says():
         values = [
             np.array(row["values"].split(), dtype=float)
             for row in published
-            if (row["flag"], row["variant"], row["method"], row["measure"])
+            if (row["flag"], row["variant"], row["method"], row["metric"])
             == (flag, "", RECOMMENDED[0], "pointing_game_causal")
         ]
         assert len(values) >= pooled.ENOUGH

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from scale.attribution.methods import gradients
 from scale.data.augment import mirror
 
-GRAIN = 1 / 28  # of the longest edge
+GRAIN = 0.5 / 28  # of the longest edge
 
 
 def consensus(

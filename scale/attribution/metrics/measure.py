@@ -1,4 +1,4 @@
-"""Measures the maps of many methods on the same samples, the dear metrics last."""
+"""Measures the maps of many methods on the same samples, the expensive metrics last."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ SENSITIVITY_RUNS = 2  # one try of sensitivity_max for so many blocks of infidel
 Values = dict[str, np.ndarray]  # by metric, one value for each sample
 
 
-def check_measures(names: Sequence[str] | None) -> list[str]:
-    """The measures of those names, all if None; raises ValueError, with the nearest name, for one that is none."""
-    known = list(quality.MEASURES)
+def check_metrics(names: Sequence[str] | None) -> list[str]:
+    """The metrics of those names, all if None; raises ValueError, with the nearest name, for one that is none."""
+    known = list(quality.METRICS)
     for name in names or ():
         if name not in known:
             raise ValueError(
-                f"attribution.quality.measures: unknown measure {name!r}{nearest(name, known)}; "
+                f"attribution.quality.metrics: unknown metric {name!r}{nearest(name, known)}; "
                 f"allowed: {', '.join(known)}"
             )
     return known if names is None else list(names)
@@ -36,7 +36,7 @@ def check_measures(names: Sequence[str] | None) -> list[str]:
 def cost(
     explainer: Explainer,
     methods: Sequence[str],
-    measures: Sequence[str],
+    metrics: Sequence[str],
     settings: Quality,
     *,
     count: int,
@@ -48,7 +48,7 @@ def cost(
     Args:
         explainer: the network.
         methods: names.
-        measures: names of the metrics.
+        metrics: names of the metrics.
         settings: how.
         count: samples.
         others: networks of other seeds.
@@ -58,15 +58,15 @@ def cost(
     few = min(settings.perturbed, count)
     tries = max(1, settings.perturbations // SENSITIVITY_RUNS)
     repeats = {"sensitivity_max": tries + 1, "randomisation": 2}
-    stages = len({quality.MEASURES[name].stage for name in measures})
+    stages = len({quality.METRICS[name].stage for name in metrics})
     for method in methods:
         one = explainer.cost(method)
         size += count * bytes_each
         total += one * count * (1 if size <= KEPT else stages)
-        total += one * count * others * ("agreement" in measures)
-        total += one * few * sum(times for name, times in repeats.items() if name in measures)
-        total += (settings.steps + 1) * count * sum(name in measures for name in ("deletion_auc", "insertion_auc"))
-        total += settings.perturbations * few * ("infidelity" in measures)
+        total += one * count * others * ("agreement" in metrics)
+        total += one * few * sum(times for name, times in repeats.items() if name in metrics)
+        total += (settings.steps + 1) * count * sum(name in metrics for name in ("deletion_auc", "insertion_auc"))
+        total += settings.perturbations * few * ("infidelity" in metrics)
     return total
 
 
@@ -74,7 +74,7 @@ def measure(
     explainer: Explainer,
     subjects: Subjects,
     methods: Sequence[str],
-    measures: Sequence[str],
+    metrics: Sequence[str],
     settings: Quality,
     *,
     step: Callable[[str, float], object],
@@ -85,7 +85,7 @@ def measure(
         explainer: the network.
         subjects: N samples.
         methods: names, of which all fit the network.
-        measures: names of the metrics.
+        metrics: names of the metrics.
         settings: how.
         step: told the method and the passes that were made.
 
@@ -97,7 +97,7 @@ def measure(
     kept: dict[str, Tensor] = {}
     size = 0
     for stage, compute in enumerate((_alone, _curves, _repeated)):
-        names = [name for name in measures if quality.MEASURES[name].stage == stage]
+        names = [name for name in metrics if quality.METRICS[name].stage == stage]
         if not names and stage:
             continue
         for method in methods:
@@ -118,9 +118,9 @@ def measure(
 
 
 def rows(values: Mapping[str, Values], *, seed: int) -> list[dict[str, Any]]:
-    """The table `quality.csv`: a row a method and measure, with the mean over the samples and its interval."""
+    """The table `quality.csv`: a row a method and metric, with the mean over the samples and its interval."""
     return [
-        {"method": method, "measure": name, "better": quality.MEASURES[name].better}
+        {"method": method, "metric": name, "better": quality.METRICS[name].better}
         | quality.summarise(numbers, seed=seed)._asdict()
         for method, measured in values.items()
         for name, numbers in measured.items()
@@ -134,8 +134,8 @@ def against(values: Mapping[str, Values], control: str, *, seed: int) -> list[di
         for name, numbers in measured.items():
             if method == control or control not in values or name not in values[control]:
                 continue
-            gains = gain(numbers, values[control][name], quality.MEASURES[name].better)
-            row = {"method": method, "control": control, "measure": name}
+            gains = gain(numbers, values[control][name], quality.METRICS[name].better)
+            row = {"method": method, "control": control, "metric": name}
             table.append(row | quality.summarise(gains, seed=seed)._asdict())
     return table
 
@@ -247,9 +247,9 @@ def _repeated(
     return found
 
 
-def _located(explainer: Explainer, subjects: Subjects, measures: Sequence[str], *, method: str, maps: Tensor) -> Values:
-    """Measures that know where the lesion is; a false negative is asked why it could have been a lesion."""
-    names = [name for name in measures if quality.MEASURES[name].needs_masks]
+def _located(explainer: Explainer, subjects: Subjects, metrics: Sequence[str], *, method: str, maps: Tensor) -> Values:
+    """Metrics that know where the lesion is; a false negative is asked why it could have been a lesion."""
+    names = [name for name in metrics if quality.METRICS[name].needs_masks]
     if subjects.masks is None or not names:
         return {}
     inside = subjects.masks.flatten(1).any(dim=1).cpu()

@@ -19,8 +19,8 @@ FIGURES = {  # figures of a sample, and the kinds of methods on them
     "attention": ("attention",),
 }
 COMPARED = 12  # samples on which the methods' maps are compared with each other
-QUALITY = ("method", "measure", "better", "mean", "low", "high", "n")
-AGAINST = ("method", "control", "measure", "mean", "low", "high", "n")
+QUALITY = ("method", "metric", "better", "mean", "low", "high", "n")
+AGAINST = ("method", "control", "metric", "mean", "low", "high", "n")
 
 
 def write_sample(folder: Path, name: str, sample: Sample, maps: Mapping[str, np.ndarray], **facts: Any) -> None:

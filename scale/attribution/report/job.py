@@ -39,7 +39,7 @@ class Job:
         explainer: the run's network and how its maps are made.
         split: images and masks.
         methods: names, the controls last.
-        measures: names of the metrics.
+        metrics: names of the metrics.
         choices: samples that are shown.
         measured: rows of the samples that are measured.
         device: of the computations.
@@ -52,7 +52,7 @@ class Job:
     explainer: Explainer
     split: Split
     methods: list[str]
-    measures: list[str]
+    metrics: list[str]
     choices: list[Choice]
     measured: np.ndarray
     device: str
@@ -127,7 +127,7 @@ class Job:
         quality = measuring.cost(
             self.explainer,
             self.methods,
-            self.measures,
+            self.metrics,
             self.explainer.settings.quality,
             count=len(self.measured),
             others=len(self.others),
@@ -157,7 +157,7 @@ def prepare(config: DictConfig) -> Job:
     """
     settings = OmegaConf.to_object(config.attribution)
     assert isinstance(settings, schemas.Attribution)
-    measures = measuring.check_measures(settings.quality.measures) if settings.quality.samples else []
+    metrics = measuring.check_metrics(settings.quality.metrics) if settings.quality.samples else []
     device = find_device(config.accelerator)
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -170,7 +170,7 @@ def prepare(config: DictConfig) -> Job:
         if reason:
             fitting = ", ".join(methods.applicable(net))
             raise ValueError(f"attribution.methods: {name} does not apply: {reason}; what does: {fitting}")
-    if measures:  # controls run beside every method
+    if metrics:  # controls run beside every method
         chosen += [name for name in CONTROLS if name not in chosen]
     if isinstance(config.target, int) and not 0 <= config.target < problem.columns:
         raise ValueError(f"target={config.target} does not exist: the classes are 0 to {problem.columns - 1}")
@@ -199,7 +199,7 @@ def prepare(config: DictConfig) -> Job:
         choices = selection.telling(found["labels"], found["probabilities"], target=config.target, **config.samples)
     if not choices:
         raise ValueError("no sample is chosen: give indices=[...], or samples.right, wrong or uncertain above 0")
-    count = settings.quality.samples if measures else 0
+    count = settings.quality.samples if metrics else 0
     return Job(
         config=config,
         run=run,
@@ -207,7 +207,7 @@ def prepare(config: DictConfig) -> Job:
         explainer=measuring.Explainer(net, problem, settings, mirrors(run.datamodule.info.symmetry)),
         split=run.datamodule.splits[config.split],
         methods=chosen,
-        measures=measures,
+        metrics=metrics,
         choices=choices,
         measured=selection.spread(found["labels"], count, seed=settings.seed),
         device=device,

@@ -1,4 +1,4 @@
-"""The page of a run's explanations: one HTML file that needs no network, with a viewer and the table of measures."""
+"""The page of a run's explanations: one HTML file that needs no network, with a viewer and the table of metrics."""
 
 import base64
 import html
@@ -62,7 +62,7 @@ def write_page(
     Args:
         path: HTML file to write.
         samples: in the order of the list; at least one.
-        quality_rows: with `method, measure, better, mean, low, high, n`, numbers or their text; may be empty.
+        quality_rows: with `method, metric, better, mean, low, high, n`, numbers or their text; may be empty.
         header: facts on the run, shown under the title.
         title: of the page.
         first: method that is shown when the page opens; the first one if None.

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scale.attribution.catalog import CONTROLS
-from scale.attribution.metrics.quality import MEASURES, Measure
+from scale.attribution.metrics.quality import METRICS, Metric
 
 Row = Mapping[str, Any]
 Cells = Mapping[tuple[str, str], Row]
@@ -16,17 +16,17 @@ def quality_table(rows: Sequence[Row]) -> str:
     """The metrics as an HTML table: a row a method, a column a metric, the controls last; nothing without rows.
 
     Args:
-        rows: with `method, measure, better, mean, low, high, n`, numbers or their text.
+        rows: with `method, metric, better, mean, low, high, n`, numbers or their text.
     """
     if not rows:
         return ""
-    cells = {(str(row["method"]), str(row["measure"])): row for row in rows}
+    cells = {(str(row["method"]), str(row["metric"])): row for row in rows}
     names = list(dict.fromkeys(name for _, name in cells))
-    found = [name for name in MEASURES if name in names] + [name for name in names if name not in MEASURES]
+    found = [name for name in METRICS if name in names] + [name for name in names if name not in METRICS]
     methods = list(dict.fromkeys(method for method, _ in cells))
     methods = [m for m in methods if m not in CONTROLS] + [m for m in CONTROLS if m in methods]
     directions = {name: next(str(row["better"]) for (_, n), row in cells.items() if n == name) for name in found}
-    head = "".join(_heading(name, MEASURES.get(name), directions[name], cells) for name in found)
+    head = "".join(_heading(name, METRICS.get(name), directions[name], cells) for name in found)
     best = {name: _best(cells, name, directions[name]) for name in found}
     body = ""
     for method in methods:
@@ -38,10 +38,9 @@ def quality_table(rows: Sequence[Row]) -> str:
         label = f"{_text(readable(method))}{' <i>control</i>' if method in CONTROLS else ''}"
         body += f'<tr{kind}><th scope="row" data-method="{_text(method)}">{label}</th>{line}</tr>\n'
     meanings = "".join(
-        f"<dt>{_text(readable(name))}</dt>"
-        f'<dd>{_text(measure.meaning)} <a href="{_text(measure.source)}">source</a></dd>'
+        f'<dt>{_text(readable(name))}</dt><dd>{_text(metric.meaning)} <a href="{_text(metric.source)}">source</a></dd>'
         for name in found
-        if (measure := MEASURES.get(name))
+        if (metric := METRICS.get(name))
     )
     return (
         '<section id="quality"><h2>How far each map can be trusted</h2>\n'
@@ -80,10 +79,10 @@ def _oriented(values: tuple[float, float, float], direction: str) -> tuple[float
     return -abs(mean), -max(abs(low), abs(high)), -nearest
 
 
-def _heading(name: str, measure: Measure | None, direction: str, cells: Cells) -> str:
+def _heading(name: str, metric: Metric | None, direction: str, cells: Cells) -> str:
     arrow = {"higher": "↑", "lower": "↓", "zero": "→ 0"}[direction]
     wish = "nearest to 0" if direction == "zero" else direction
-    hint = f"{measure.meaning}; {wish} is better" if measure else f"{wish} is better"
+    hint = f"{metric.meaning}; {wish} is better" if metric else f"{wish} is better"
     counts = sorted({int(row["n"]) for (_, n), row in cells.items() if n == name})
     count = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
     label = f"{_text(readable(name))} <em>{arrow}</em><small>{count}</small>"

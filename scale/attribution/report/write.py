@@ -1,4 +1,4 @@
-"""What `python -m scale.explain` writes: samples and the page first, then metrics, the dear ones last."""
+"""What `python -m scale.explain` writes: samples and the page first, then metrics, the expensive ones last."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -36,7 +36,7 @@ def write_samples(job: Job, folder: Path, name: str, progress: Progress) -> list
 
 
 def write_metrics(job: Job, folder: Path, name: str, samples: list[page.Sample], progress: Progress) -> None:
-    """Measures all methods; writes the tables and the page again after each stage, the dear metrics last."""
+    """Measures all methods; writes the tables and the page again after each stage, the expensive metrics last."""
     seed, where = job.explainer.settings.seed, f"on {len(job.measured)} samples"
 
     def step(method: str, amount: float) -> None:
@@ -49,7 +49,7 @@ def write_metrics(job: Job, folder: Path, name: str, samples: list[page.Sample],
         _causes(job, folder, effects)
     settings = job.explainer.settings.quality
     stages = measuring.measure(
-        job.explainer, job.subjects(truth, effects), job.methods, job.measures, settings, step=step
+        job.explainer, job.subjects(truth, effects), job.methods, job.metrics, settings, step=step
     )
     maps: Mapping[str, torch.Tensor] = {}
     for values, maps in stages:  # noqa: B007 - those of the last stage are compared with each other
@@ -97,12 +97,12 @@ def _tables(job: Job, folder: Path, values: Mapping[str, Values], rows: list[dic
     write_csv(folder / "against_random.csv", record.AGAINST, measuring.against(values, "random", seed=seed), digits=6)
     places = job.predictions["index"][job.measured]
     long = [
-        {"method": method, "measure": name, "index": index, "value": value}
+        {"method": method, "metric": name, "index": index, "value": value}
         for method, measured in values.items()
         for name, numbers in measured.items()
         for index, value in zip(places, numbers, strict=True)
     ]
-    write_csv(folder / "quality_values.csv", ("method", "measure", "index", "value"), long, digits=6)
+    write_csv(folder / "quality_values.csv", ("method", "metric", "index", "value"), long, digits=6)
 
 
 def _alike(folder: Path, maps: Mapping[str, torch.Tensor]) -> None:
