@@ -183,7 +183,8 @@ def _curves(
     told: Step,
 ) -> Values:
     """Deletion and insertion."""
-    images, found = subjects.images, {}
+    images = subjects.images
+    found: Values = {}
     for name, curve in (("deletion_auc", quality.deletion), ("insertion_auc", quality.insertion)):
         if name in names:
             found[name] = curve(

@@ -1,7 +1,6 @@
 """The samples that are shown: maps, figures and arrays of each, what its prediction rests on, how stable its map is."""
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,6 @@ from scale.attribution.report.job import Job
 from scale.attribution.selection import predicted, truths
 from scale.utils.files import write_csv
 from scale.utils.progress import Progress
-
-LESION = "lesion"  # what a prediction rests on that falls with the lesion
 
 
 def write(job: Job, folder: Path, progress: Progress) -> list[page.Sample]:
@@ -133,8 +130,7 @@ def _stability(agreements: dict[str, Agreement], number: int, width: float) -> d
 
 def _agreed(value: Agreement, number: int) -> str:
     correlation, shift = float(value.correlation[number]), float(value.shift[number])
-    known: Callable[[float], bool] = math.isfinite
-    return f"{correlation:.2f}, peak moves {shift:.1f} cells" if known(correlation) else "the map is constant"
+    return f"{correlation:.2f}, peak moves {shift:.1f} cells" if math.isfinite(correlation) else "the map is constant"
 
 
 def _warning(method: str, row: dict[str, Any], width: float) -> str:
