@@ -6,7 +6,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from scale.runs.folder import CONFIG, HISTORY, read_history
+from scale.runs.reading import CONFIG, HISTORY, read_history
 
 
 def rank(values: Mapping[str, float], *, monitor: str = "loss", first_of_equals: bool = False) -> tuple[float, float]:
