@@ -32,7 +32,8 @@ _KEYS = {
         optimizer.fused matmul_precision""",
     Kind.RECIPE: """model task optimizer scheduler augment budget trainer callbacks.averaging callbacks.checkpoint
         data.train_fraction data.train_samples data.batch_size data.balance data.drop_last data.normalisation
-        data.grades""",
+        data.grades
+        data.deciding data.lesions data.decoys""",
 }
 KINDS = {key: kind for kind, keys in _KEYS.items() for key in keys.split()}
 

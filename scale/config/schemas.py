@@ -117,7 +117,7 @@ class Quality:
     """How the maps are measured."""
 
     samples: int = 24
-    measures: list[str] | None = None
+    metrics: list[str] | None = None
     steps: int = 12
     baseline: str = "blur"
     perturbed: int = 4

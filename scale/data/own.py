@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from scale.data import catalog, companion, folds, phantom, store
+from scale.data import catalog, companion, counterfactual, folds, phantom, store
 from scale.data.catalog import DataSet, Symmetry
 from scale.data.datamodule import ImageDataModule
 from scale.data.folds import Selected
@@ -107,6 +107,9 @@ class PhantomDataModule(ImageDataModule):
         channels: 1, or more for colour.
         samples: number of samples of each split.
         phantom_seed: of the images; the run's own seed does not change them.
+        deciding: of a binary set, the shapes that a lesion may have; `phantom.DECIDING` if None.
+        lesions: of a binary set, their number in a positive sample.
+        decoys: of a binary set, shapes of which every sample has one that says nothing about the label.
         root: folder of the files; `$SCALE_DATA_ROOT`, else `~/.medmnist`, if None.
         options: those of `ImageDataModule`.
     """
@@ -121,6 +124,9 @@ class PhantomDataModule(ImageDataModule):
         channels: int = 1,
         samples: dict[str, int] | None = None,
         phantom_seed: int = 0,
+        deciding: list[str] | None = None,
+        lesions: int = 1,
+        decoys: list[str] | None = None,
         root: str | None = None,
         **options: Any,
     ) -> None:
@@ -135,6 +141,9 @@ class PhantomDataModule(ImageDataModule):
             "samples": dict(samples or phantom.SAMPLES),
             "seed": phantom_seed,
         }
+        # what is not asked for is left out, so that the name of a file that was made before stays the same
+        asked = {"deciding": deciding, "lesions": lesions if lesions != 1 else None, "decoys": decoys}
+        self.recipe |= {key: value for key, value in asked.items() if value}
 
     def open(self) -> tuple[DataSet, dict[str, Split]]:
         """Makes the images, unless an earlier run did."""
@@ -148,6 +157,11 @@ class PhantomDataModule(ImageDataModule):
                 if not path.exists():
                     phantom.write(path, **recipe)
         return self.described(), store.read(path, problem=recipe["problem"], spatial_dims=recipe["spatial_dims"])
+
+    def counterfactuals(self, split: str, rows: Sequence[int], of: Sequence[int]) -> dict[str, np.ndarray]:
+        """The samples with something else in them (see `scale.data.counterfactual`); `of`: their explained labels."""
+        several = self.recipe["problem"] == "multilabel"
+        return counterfactual.render_changed(self.recipe, split, rows, of=of if several else None)
 
     def described(self) -> DataSet:
         """What is known before it is opened."""
