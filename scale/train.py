@@ -3,6 +3,7 @@
 import functools
 import itertools
 import logging
+import os
 import signal
 import sys
 import time
@@ -15,7 +16,8 @@ from omegaconf import DictConfig
 
 from scale import config as configuration
 from scale.config.help import groups, show_help
-from scale.utils.cli import USAGE, fail, one_line_errors
+from scale.utils.cli import USAGE, USER_ERRORS, fail, one_line_errors
+from scale.utils.files import full_disk
 
 if TYPE_CHECKING:
     import lightning as L
@@ -28,7 +30,7 @@ log = logging.getLogger("scale")
 HELP = """\
 usage: python -m scale.train [group=option ...] [key=value ...]
 
-Trains on one MedMNIST data set, picks the epoch by val loss, tests once, and keeps everything in a run folder.
+Trains on one data set, keeps the epoch of the lowest val loss, tests once, and keeps the record in a run folder.
 
 To start with:
   python -m scale.train                                        synthetic 3D images, offline
@@ -70,7 +72,7 @@ def train(config: DictConfig, folder: str | Path, *, overrides: Sequence[str] = 
     from scale import runs
     from scale.runs import folder as record
     from scale.runs import resume
-    from scale.runs.interruption import Interrupted, StopAtOnce
+    from scale.runs.interruption import Interrupted, StopAtOnce, ask_for_more_time
     from scale.tasks.build import check_model
     from scale.training import hardware
     from scale.training.logs import logging_to
@@ -81,7 +83,7 @@ def train(config: DictConfig, folder: str | Path, *, overrides: Sequence[str] = 
     check_model(config)
     begun = (folder / runs.CONFIG).exists() and not (folder / runs.METRICS).exists()
     resuming = config.resume is not None or (begun and resume.restarted())
-    lock = None
+    lock, failed_start = None, False
     if rank_zero:
         lock = record.reopen(folder) if resuming else record.claim(folder)
     with logging_to(folder / runs.LOG if rank_zero else None), StopAtOnce():
@@ -99,27 +101,39 @@ def train(config: DictConfig, folder: str | Path, *, overrides: Sequence[str] = 
         except Interrupted as stop:
             if rank_zero:
                 log.warning("%s; all is saved. Go on with: python -m scale.train resume=%s", stop, folder)
-                _requeue(stop.number)
+                ask_for_more_time(stop.number)
             raise
         except BaseException as error:
-            # The console gets one line (from the command) or the traceback (in a notebook); the file has it all.
-            extra = {"file_only": True}
-            log.error("the run ended with %s: %s", type(error).__name__, error, exc_info=True, extra=extra)
-            if rank_zero and not resuming:
-                record.release(folder)
+            failed_start = _ended(error, folder, new=rank_zero and not resuming)
+            if full := full_disk(error, folder):
+                raise full from error
             raise
         finally:
             if lock is not None:
                 lock.release()
+            if failed_start:
+                record.forget(folder)
+
+
+def _ended(error: BaseException, folder: Path, *, new: bool) -> bool:
+    """Notes why a run ended, and gives its folder free; True for a mistake that needs no folder."""
+    from scale.runs import folder as record
+
+    # The console gets one line (from the command) or the traceback (in a notebook); the file has it all.
+    extra = {"file_only": True}
+    log.error("the run ended with %s: %s", type(error).__name__, error, exc_info=True, extra=extra)
+    if new:
+        record.release(folder)
+    return new and (isinstance(error, USER_ERRORS) or full_disk(error, folder) is not None)
 
 
 def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[str, Any]:
     from scale import runs
-    from scale.runs import resume
+    from scale.runs import resume, tta
     from scale.runs.folder import write_averaged
     from scale.tasks.build import build_datamodule, build_task
     from scale.tasks.problem import Problem
-    from scale.training import hardware, loggers, outcome, tta
+    from scale.training import before, hardware, loggers, outcome
     from scale.training.trainer import build_trainer
 
     hardware.prepare(config)
@@ -129,6 +143,7 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[st
     if config.rerun is not None:
         resume.check_data(datamodule, Path(config.rerun))
     problem = Problem(datamodule.info.problem, len(datamodule.info.labels))
+    before.examine(datamodule)
     labels = datamodule.train_labels
     weights = problem.class_weights(labels) if datamodule.balance == "weights" else None
     task = build_task(
@@ -138,7 +153,7 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[st
         class_weights=weights,
         logit_adjustment=datamodule.logit_adjustment,
     )
-    cost = _announce(task, datamodule)
+    cost = before.announce(task, datamodule)
     logger = loggers.build_loggers(config, folder)
     failed = True
     try:
@@ -148,6 +163,8 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[st
         clock = [started, time.perf_counter()]
         trainer.fit(task, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
         clock.append(time.perf_counter())
+        if not trainer.global_step:
+            raise ValueError("nothing was trained, not one step: see trainer.limit_train_batches and trainer.max_steps")
         best = _load_best(trainer, task, folder)
         outputs = _evaluate(trainer, task, datamodule, test=config.test)
         spent = (after - before for before, after in itertools.pairwise([*clock, time.perf_counter()]))
@@ -160,7 +177,7 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[st
             **outcome.metrics(config, trainer, task, datamodule, {**outputs, **averaged}),
             "best_epoch": best,
             "seconds": {name: round(value, 3) for name, value in seconds.items()},
-            "model": {"name": outcome.choice(config, task, datamodule.image_shape), **cost},
+            "model": {"name": outcome.choice(config, task, datamodule.image_shape, folder), **cost},
         }
         if trainer.is_global_zero:
             write_averaged(folder, averaged)
@@ -181,10 +198,11 @@ def _summary(metrics: dict[str, Any], splits: Iterable[str]) -> dict[str, Any]:
 def _finish(folder: Path, metrics: dict[str, Any], *, rerun: str | None) -> None:
     """Writes `metrics.json`, with which the run is done, and the page made from the folder. Says what was found."""
     from scale.reporting import run_report
-    from scale.runs import METRICS, resume
+    from scale.runs import METRICS, resume, verify
     from scale.training import outcome
     from scale.utils.files import write_json
 
+    metrics.update(verify.sealed(metrics, folder))
     write_json(folder / METRICS, metrics)
     if not metrics["partial"] and not metrics["fast_dev_run"]:  # a part of the splits is no result
         log.info("report: %s", run_report.write(folder, metrics))
@@ -194,48 +212,20 @@ def _finish(folder: Path, metrics: dict[str, Any], *, rerun: str | None) -> None
         resume.compare(metrics, Path(rerun))
 
 
-def _announce(task: "ClassificationTask", datamodule: "ImageDataModule") -> dict[str, int]:
-    """Says what is trained on what; returns what the network costs."""
-    from scale.models.layers import macs, parameters
-    from scale.training import outcome
-
-    cost = {"parameters": parameters(task.net), "macs": macs(task.net, datamodule.image_shape)}
-    log.info("%s: %s", datamodule.info.title, outcome.describe(datamodule))
-    size = f"{cost['parameters']:,} parameters, {cost['macs'] / 1e9:.3f} G multiply-adds"
-    log.info("%s: %s", type(task.net).__name__, size)
-    there = len(datamodule.train_labels)
-    if datamodule.batch_size > there:
-        log.warning(
-            "data.batch_size=%d, but there are %d samples: a batch has all of them", datamodule.batch_size, there
-        )
-    return cost
-
-
-def _requeue(number: int) -> None:
-    """After SLURM's warning that a job's time is up: asks for another run of it, which goes on here."""
-    from scale.utils.slurm import requeue, slurm_job
-
-    if number != signal.SIGUSR1:
-        return
-    refused = requeue()
-    if refused:
-        log.warning("SLURM did not requeue job %s: %s", slurm_job(), refused)
-    else:
-        log.info("SLURM job %s is requeued", slurm_job())
-
-
 def _load_best(trainer: "L.Trainer", task: "ClassificationTask", folder: Path) -> int:
     """Loads the best epoch's averaged weights into the task; returns the epoch."""
-    import torch
-
     from scale import runs
+    from scale.callbacks.checkpoint import BestAndLast
+    from scale.runs import checkpoints
 
     folder = Path(trainer.strategy.broadcast(str(folder)))  # processes that a cluster started have names of their own
     path = folder / runs.CHECKPOINTS / "best.ckpt"
-    if not path.exists():  # fast_dev_run, or no checkpoint callback: what the training ended with
+    fast_dev_run = getattr(trainer, "fast_dev_run", False)  # Lightning sets it behind its annotations
+    chooses = any(isinstance(callback, BestAndLast) for callback in trainer.checkpoint_callbacks)
+    if not path.exists() and (fast_dev_run or not chooses):  # what the training ended with
         trainer.save_checkpoint(path)
     trainer.strategy.barrier()
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    state = checkpoints.read(path)
     task.load_state_dict(state["state_dict"])
     return int(state["epoch"])
 
@@ -245,12 +235,12 @@ def _evaluate(
 ) -> dict[str, "Outputs"]:
     """Val and, where asked for, test, once."""
     found: dict[str, Outputs] = {}
-    trainer.validate(task, datamodule=datamodule, verbose=False)
-    assert task.outputs is not None
-    found["val"] = task.outputs
-    if test:
-        trainer.test(task, datamodule=datamodule, verbose=False)
-        found["test"] = task.outputs
+    for split, evaluate in {"val": trainer.validate, **({"test": trainer.test} if test else {})}.items():
+        task.outputs = None  # a split that is not evaluated must not be given another one's outputs
+        evaluate(task, datamodule=datamodule, verbose=False)
+        if task.outputs is None:
+            raise ValueError(f"nothing of {split} was evaluated: look at trainer.limit_{split}_batches")
+        found[split] = task.outputs
     return found
 
 
@@ -267,9 +257,16 @@ def _job(config: DictConfig) -> str | None:
     if settings.mode == RunMode.MULTIRUN:
         return sweep_job.run(config)
     end_with_parent()
+    if os.environ.get("LOCAL_RANK", "0") == "0":  # before anything heavy is imported
+        network, data = (settings.runtime.choices[group] for group in ("model", "data"))
+        with one_line_errors():
+            print(f"scale: {network} on {data}, seed {config.seed}: loading PyTorch and the data", flush=True)
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
     logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of its font cache
     try:
-        with one_line_errors():
+        with one_line_errors(also=(MisconfigurationException,)):  # Lightning's, of settings that contradict each other
+            config = configuration.grant(config)  # the user's own words, or a record's that `expand` has compared
             metrics = train(config, Path(settings.runtime.output_dir), overrides=settings.overrides.task)
     except Interrupted as stop:
         sys.exit(128 + stop.number)

@@ -1,24 +1,29 @@
 """Values that a configuration must not have: choices that do not exist, and numbers that are not possible."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from scale.data import catalog
+from scale.config import bounds
+from scale.data import catalog, companion
 from scale.utils.choices import nearest
 
 PRECISIONS = ("highest", "high", "medium")  # of torch.set_float32_matmul_precision
+# Of trainer.precision; Lightning's further ones are of libraries that are not ours.
+PRECISIONS_OF_TRAINER = (
+    *("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"),
+    *("32", "bf16", "16", "64"),
+)
+ACCELERATORS = ("cpu", "gpu", "cuda", "mps", "auto")
 CALIBRATE = ("none", "temperature")  # evaluation.assessment's
 RULES = ("youden", "f1")  # evaluation.calibration's, which import scipy
 MIXED = ("16-mixed", "bf16-mixed", "16", "bf16")  # trainer.precision: Lightning's names of mixed precision
 LARGEST_SEED = 2**32 - 1  # NumPy's
 LEAST = {  # numbers of a configuration of `scale.train`; null is allowed where it says something
-    "threads": 1,
     "seed": 0,
     "budget.samples": 1,
     "budget.min_epochs": 1,
     "data.eval_batch_size": 1,
-    "data.num_workers": 0,
-    "trainer.max_epochs": 1,
     "trainer.num_nodes": 1,
     "trainer.accumulate_grad_batches": 1,
     "trainer.check_val_every_n_epoch": 1,
@@ -27,6 +32,7 @@ LEAST = {  # numbers of a configuration of `scale.train`; null is allowed where 
 
 def of_train(node: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong with the values of a configuration of `scale.train`."""
+    yield from bounds.problems(node)
     for key, low in LEAST.items():
         part: Any = node
         for name in key.split("."):
@@ -38,19 +44,22 @@ def of_train(node: Mapping[str, Any]) -> Iterator[str]:
     yield from wrong_choice("matmul_precision", node["matmul_precision"], PRECISIONS)
     yield from of_evaluation(node["evaluation"])
     trainer = node["trainer"]
+    yield from wrong_choice("trainer.precision", str(trainer.get("precision", "32-true")), PRECISIONS_OF_TRAINER)
+    yield from wrong_choice("trainer.accelerator", str(trainer.get("accelerator", "auto")), ACCELERATORS)
     devices, accelerator = trainer.get("devices", 1), trainer.get("accelerator")
     if accelerator == "cpu" and not (_is_number(devices) and devices >= 1):
         yield f"trainer.devices={devices}: on CPUs give the number of processes, at least 1"
     elif _is_number(devices) and devices < 1 and devices != -1:
         yield f"trainer.devices={devices}: give a number of at least 1, or auto for all"
-    if trainer.get("limit_val_batches") == 0:
-        yield "trainer.limit_val_batches=0: the epoch is chosen on val, which needs at least one batch"
     if node["optimizer"].get("fused") and is_mixed(trainer.get("precision")) and trainer.get("gradient_clip_val"):
         yield (
             f"optimizer.fused=true with trainer.precision={trainer['precision']}: Lightning does not clip a fused "
             "optimizer's gradients in mixed precision; leave optimizer.fused out, or give trainer.gradient_clip_val=0"
         )
     data = node["data"]
+    own = str(data.get("_target_")).endswith(".NpzDataModule") and data.get("problem") is None
+    if own and not companion.path_of(Path(str(data["path"])).expanduser()).is_file():
+        yield "data.problem must be given: binary, multiclass, multilabel or ordinal (a prepared file says it itself)"
     if wrong := wrong_dims(node["data_dims"], spatial_dims(data)):
         yield wrong
     if data.get("flag") is not None:

@@ -9,14 +9,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from scale.config import checks, schemas, signatures
-from scale.config.keys import LISTS, SUPPLIED, key_of, plain
+from scale.config import checks, schemas, signatures, targets
+from scale.config.keys import LISTS, SUPPLIED, current, key_of, plain
 from scale.utils.choices import nearest
 from scale.utils.slurm import slurm_job
 
@@ -90,6 +91,7 @@ def compose(
     Raises:
         ConfigError: with every problem that was found.
     """
+    overrides = [current(override) for override in overrides]
     problems: list[str] = []
     config = None
     try:
@@ -113,15 +115,43 @@ def compose(
         problems.extend(check(plain(config)) if check else ())
     if problems or config is None:
         raise ConfigError(problems)
+    return grant(config) if name == "train" else config
+
+
+def grant(config: DictConfig) -> DictConfig:
+    """Adds to `allow` what a configuration names that is not on the list: for one that the user's own words made.
+
+    A configuration that was read from a file is never granted anything: there the user gives `allow` himself.
+    """
+    config.allow = list(dict.fromkeys([*config.allow, *targets.unlisted(plain(config))]))
     return config
 
 
-def instantiate(node: Any, **supplied: Any) -> Any:
-    """Builds what `_target_` says from plain values, so that nothing of OmegaConf gets into a checkpoint."""
+def instantiate(node: Any, *, allow: Sequence[str] | None = None, **supplied: Any) -> Any:
+    """Builds what `_target_` says from plain values, so that nothing of OmegaConf gets into a checkpoint.
+
+    Args:
+        node: of a run's configuration, or plain.
+        allow: names of code that is not on the list of `config.targets`; `allow` of the node's configuration if None.
+        supplied: further arguments.
+
+    Raises:
+        TargetError: a target at or below the node that nobody allowed.
+    """
+    from hydra.errors import InstantiationException
     from hydra.utils import instantiate as hydra_instantiate
 
     settings = plain(node)
-    build = hydra_instantiate(OmegaConf.create(settings), _partial_=True, _convert_="all")
+    root = node._get_root() if isinstance(node, DictConfig) else None
+    if allow is None:
+        allow = list(root.get("allow") or ()) if isinstance(root, DictConfig) and root is not node else []
+    targets.check(settings, allow)
+    for _, target in targets.of(settings):
+        targets.find(target, allow)
+    try:
+        build = hydra_instantiate(OmegaConf.create(settings), _partial_=True, _convert_="all")
+    except (InstantiationException, OmegaConfBaseException) as error:  # an argument below, such as a list's member
+        raise ValueError(f"{settings.get('_target_')}: {' '.join(str(error).split()):.300}") from error
     if settings.get("_partial_"):
         return build
     return build(**supplied)  # called here: inside Hydra a dataclass among the arguments would become a DictConfig
@@ -137,9 +167,19 @@ def compose_unchecked(
             config = hydra_compose(name, overrides=[*search, *overrides], return_hydra_config=hydra)
         except ValueError as error:  # Hydra's own for a group that is null: `augment=null` in place of `augment=none`
             raise HydraException(f"{error} (a group takes the name of one of its options)") from error
+        except yaml.YAMLError as error:
+            raise HydraException(_yaml_error(error)) from error
     if not hydra:  # parts of Hydra's own are known only when it runs
         OmegaConf.resolve(config)
     return config
+
+
+def _yaml_error(error: yaml.YAMLError) -> str:
+    """Where a file of options is no YAML, in one line."""
+    mark = getattr(error, "problem_mark", None)
+    where = f"{mark.name}, line {mark.line + 1}, column {mark.column + 1}" if mark else "a file of options"
+    reason = getattr(error, "problem", None) or str(error)
+    return f"{where}: this is no YAML ({' '.join(str(reason).split())}); mend the file"
 
 
 def _problems(config: DictConfig) -> Iterator[str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from omegaconf import OmegaConf
 
 from scale.config.compose import directory, options
+from scale.utils.cli import repair_streams
 
 
 def show_help(arguments: Sequence[str], text: str, **parts: Callable[[], str]) -> bool:
@@ -16,6 +17,7 @@ def show_help(arguments: Sequence[str], text: str, **parts: Callable[[], str]) -
         text: with `{name}` where a part belongs.
         parts: by name, what is filled in.
     """
+    repair_streams()  # the first thing that every command does
     if not {"-h", "--help"} & set(arguments):
         return False
     for name, part in parts.items():

@@ -1,8 +1,11 @@
 """The npz file: what is in it, reading it, unpacking it in bounded memory, writing it."""
 
 import contextlib
+import errno
 import json
 import logging
+import lzma
+import math
 import shutil
 import zipfile
 import zlib
@@ -17,6 +20,9 @@ from scale.utils.files import exclusive, is_disk_full, replacing
 
 log = logging.getLogger(__name__)
 _CHUNK = 4 << 20  # bytes copied at a time
+_BOMB_BYTES, _BOMB_RATIO = 256 << 20, 300  # more than both: nothing but zeros, made to fill memory or a disk
+# What zipfile and NumPy raise beside their own errors where a flipped bit asks for a password, a method, a huge shape.
+_DAMAGE = (NotImplementedError, RuntimeError, SyntaxError, TypeError, KeyError, OverflowError, lzma.LZMAError)
 
 
 @dataclass(frozen=True)
@@ -51,17 +57,36 @@ def headers(path: Path) -> dict[str, Header]:
     with _opened(path) as archive:
         for name in archive.namelist():
             with archive.open(name) as member:
-                found[name.removesuffix(".npy")] = read_header(member)
+                found[name.removesuffix(".npy")] = header = read_header(member)
+                begins = member.tell()
+            _check_size(archive.getinfo(name), header, begins)
     return found
 
 
 def read_array(path: Path, key: str) -> np.ndarray:
     """One array of an npz file; its checksum is verified on the way. Raises as `headers`."""
-    with _opened(path) as archive, archive.open(f"{key}.npy") as member:
-        array = np.lib.format.read_array(member, allow_pickle=False)
-        if member.read(1):
-            raise ValueError(f"{key} is longer than its header says")
-        return array
+    with _opened(path) as archive:
+        if f"{key}.npy" not in archive.namelist():
+            raise ValueError(f"it has no {key}")
+        with archive.open(f"{key}.npy") as member:
+            header, begins = read_header(member), member.tell()
+        _check_size(archive.getinfo(f"{key}.npy"), header, begins)
+        with archive.open(f"{key}.npy") as member:
+            array = np.lib.format.read_array(member, allow_pickle=False)
+            member.read(1)  # to the end, where the checksum is compared
+            return array
+
+
+def _check_size(member: zipfile.ZipInfo, header: Header, begins: int) -> None:
+    """Raises ValueError before memory is taken for an array that is not there, or that would fill memory."""
+    if header.dtype.hasobject:
+        raise ValueError("Object arrays cannot be loaded")
+    if min(header.shape, default=1) < 0 or math.prod(header.shape) * header.dtype.itemsize != member.file_size - begins:
+        raise ValueError(f"{member.filename} has {member.file_size} bytes, which is not what its header says")
+    if member.file_size > max(_BOMB_BYTES, _BOMB_RATIO * member.compress_size):
+        raise ValueError(
+            f"{member.filename} would grow from {member.compress_size} to {member.file_size} bytes: no images do that"
+        )
 
 
 def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -81,7 +106,9 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, *_DAMAGE) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # a place in the file that cannot be
+            raise
         if "Object arrays" in str(error):  # NumPy's refusal to unpickle
             raise ValueError(f"{path} holds Python objects; save plain arrays of integers") from error
         raise ValueError(

@@ -1,6 +1,5 @@
 """LightningDataModules: what all share, and the official sets."""
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,15 +11,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from scale.data import catalog, store
+from scale.data import catalog, digest, store
 from scale.data.augment import Augment, mirror
 from scale.data.catalog import DataSet
 from scale.data.loading import BatchDataset, TrainLoader
 from scale.data.normalisation import fade, measured_statistics, official_statistics
 from scale.data.sampling import EvalBatches, TrainBatches, balancing, stratified_sample, stratified_subset
 from scale.data.store import Split
-
-DIGEST_IMAGES = 20  # of each split, compared when a run is gone on with
 
 
 class ImageDataModule(L.LightningDataModule):
@@ -35,9 +32,9 @@ class ImageDataModule(L.LightningDataModule):
         num_workers: loading processes; not needed, as a batch is one indexing operation.
         train_fraction: stratified share of the train split to train on, in (0, 1].
         train_samples: the same as a number of samples; all if None.
-        balance: against unequal classes: `none`, `weights` in the loss, a balanced `sampler`, or `root`: binary and
-            multi-class samples are drawn so that a class' share is that of the root of its size, which
-            `logit_adjustment` makes up for.
+        balance: against unequal classes: `none`, `weights` in the loss, a balanced `sampler`, or `sqrt`, square-root
+            sampling: binary and multi-class samples are drawn so that a class' share is that of the square root of its
+            size, which `logit_adjustment` makes up for.
         drop_last: leave out what does not fill the last training batch of an epoch.
         normalisation: `standard`: zero mean and unit variance over the train split, per channel; `official`, as the
             published baselines: images to [-1, 1], volumes stay in [0, 1], and volumes that are mere shapes are
@@ -55,7 +52,7 @@ class ImageDataModule(L.LightningDataModule):
         num_workers: int = 0,
         train_fraction: float = 1.0,
         train_samples: int | None = None,
-        balance: Literal["none", "weights", "sampler", "root"] = "none",
+        balance: Literal["none", "weights", "sampler", "sqrt"] = "none",
         drop_last: bool = True,
         normalisation: Literal["standard", "official"] = "standard",
         grades: Literal["ordinal", "classes"] = "ordinal",
@@ -63,8 +60,8 @@ class ImageDataModule(L.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if balance not in ("none", "weights", "sampler", "root"):
-            raise ValueError(f"data.balance={balance!r}: give none, weights, sampler or root")
+        if balance not in ("none", "weights", "sampler", "sqrt"):
+            raise ValueError(f"data.balance={balance!r}: give none, weights, sampler or sqrt")
         if normalisation not in ("standard", "official"):
             raise ValueError(f"data.normalisation={normalisation!r}: give standard or official")
         if grades not in ("ordinal", "classes"):
@@ -78,10 +75,13 @@ class ImageDataModule(L.LightningDataModule):
         self.balance, self.augment, self.seed = balance, augment, seed
         self.drop_last, self.normalisation, self.grades = drop_last, normalisation, grades
         self.splits: dict[str, Split] = {}
+        self.foreign: list[str] = []  # folders that a record names and that are not here, as key=value
+        self.preprocessing: dict[str, Any] | None = None  # of the files that the images were made of, where it is known
         self._mirrored: tuple[int, ...] = ()
         self.mean: Tensor | None = None
         self.std: Tensor | None = None
-        self._expected: str | None = None  # digest of the data that a checkpoint was made with
+        self._expected: tuple[str, str | None] | None = None  # digests of the data that a checkpoint was made with
+        self._known_content: str | None = None
 
     def open(self) -> tuple[DataSet, dict[str, Split]]:
         """What the data set is, and its splits."""
@@ -93,13 +93,14 @@ class ImageDataModule(L.LightningDataModule):
         Raises:
             ValueError: the data are not those of the checkpoint that was loaded, or an option does not fit them.
         """
+        store.refuse_foreign(self.foreign)
         if not self.splits:
             self.info, self.splits = self.open()
             if self.info.problem == "ordinal" and self.grades == "classes":
                 self.info = replace(self.info, problem="multiclass")
-            if self.balance == "root" and self.info.problem not in ("binary", "multiclass"):
+            if self.balance == "sqrt" and self.info.problem not in ("binary", "multiclass"):
                 raise ValueError(
-                    f"data.balance=root is for binary and multi-class problems, but {self.info.title} is "
+                    f"data.balance=sqrt is for binary and multi-class problems, but {self.info.title} is "
                     f"{self.info.problem}: give weights, sampler or none"
                 )
             labels = self.splits["train"].labels
@@ -130,7 +131,7 @@ class ImageDataModule(L.LightningDataModule):
         The logarithm of a class' drawn over its true share (arXiv:2007.07314); None where samples are drawn as they
         are, or where a balanced answer is wanted.
         """
-        if self.balance != "root":
+        if self.balance != "sqrt":
             return None
         counts = np.bincount(self.train_labels[:, 0], minlength=len(self.info.labels)).clip(min=1)
         drawn = np.sqrt(counts)
@@ -138,7 +139,7 @@ class ImageDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """Shuffled training batches."""
-        power = {"sampler": 1.0, "root": 0.5}.get(self.balance, 0.0)
+        power = {"sampler": 1.0, "sqrt": 0.5}.get(self.balance, 0.0)
         sampler = TrainBatches(
             self.train_indices,
             batch_size=self.batch_size,
@@ -212,7 +213,12 @@ class ImageDataModule(L.LightningDataModule):
         """What a checkpoint keeps: the statistics, so that a saved model needs no train split."""
         assert self.mean is not None
         assert self.std is not None
-        return {"mean": self.mean.tolist(), "std": self.std.tolist(), "digest": self._digest()}
+        return {
+            "mean": self.mean.tolist(),
+            "std": self.std.tolist(),
+            "digest": digest.of_some(self.splits),
+            "content": self._content(),
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores the statistics.
@@ -220,16 +226,13 @@ class ImageDataModule(L.LightningDataModule):
         Raises:
             ValueError: the data are opened and are not those that the checkpoint was made with.
         """
-        self._expected = state_dict["digest"]
+        self._expected = state_dict["digest"], state_dict.get("content")  # the second is new
         self._check()
         self.mean, self.std = torch.tensor(state_dict["mean"]), torch.tensor(state_dict["std"])
 
     def _check(self) -> None:
-        if self.splits and self._expected is not None and self._expected != self._digest():
-            raise ValueError(
-                "the images or labels are not those the run was begun with (labels, shapes or the mean of the images "
-                "differ): give its own with data.root=... or data.path=..., or begin another run"
-            )
+        if self.splits and self._expected is not None:
+            digest.refuse_others(self.splits, self._expected, self._content())
 
     def _loader(
         self, split: str, sampler: TrainBatches | EvalBatches, *, kind: type[DataLoader[Any]] = DataLoader
@@ -249,15 +252,10 @@ class ImageDataModule(L.LightningDataModule):
             return {"rank": 0, "world_size": 1}
         return {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
 
-    def _digest(self) -> str:
-        """Tells other data: a hash of the shapes, all labels, and images spread over each split."""
-        digest = hashlib.sha256()
-        for split in self.splits.values():
-            chosen = np.unique(np.linspace(0, len(split.images) - 1, DIGEST_IMAGES).astype(np.int64))
-            digest.update(repr(split.images.shape).encode())
-            digest.update(np.ascontiguousarray(split.labels).tobytes())
-            digest.update(np.ascontiguousarray(split.images.gather(chosen)).tobytes())
-        return digest.hexdigest()
+    def _content(self) -> str:
+        if self._known_content is None:
+            self._known_content = digest.of_all(self.splits)
+        return self._known_content
 
     def _statistics(self) -> tuple[Tensor, Tensor]:
         if self.normalisation == "official":

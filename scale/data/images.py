@@ -1,5 +1,7 @@
 """The images of one split: an array in memory, or a memory-mapped file of which little is resident."""
 
+import contextlib
+import hashlib
 import mmap
 from pathlib import Path
 from typing import Any
@@ -7,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from scale.data.archive import read_header
+from scale.utils.files import read_json, write_json
 
 RESIDENT = 128 << 20  # bytes of a mapped file that may be touched before its pages are given back
 _FAULT = 1 << 20  # bytes that touching one page makes resident at worst: Linux maps whole folios (measured, 6.18)
@@ -80,6 +83,24 @@ class Images:
             out[start : start + step] = self._array[part]
             self._account(len(part) * per_image)
         return out
+
+    def sha256(self) -> str:
+        """The sha256 sum of all pixels, in hexadecimal; that of a mapped file is kept beside it until it changes."""
+        if self._path is None:
+            return hashlib.sha256(np.ascontiguousarray(self._array).data).hexdigest()
+        status, cache = self._path.stat(), self._path.with_suffix(".sha256.json")
+        known = {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
+        if cache.is_file():
+            with contextlib.suppress(ValueError):
+                found = read_json(cache, cure="")
+                if {key: found.get(key) for key in known} == known and isinstance(found.get("sha256"), str):
+                    return str(found["sha256"])
+        with self._path.open("rb") as file:
+            read_header(file)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        with contextlib.suppress(OSError):  # a folder that cannot be written: it is computed again
+            write_json(cache, {**known, "sha256": digest})
+        return digest
 
     def _account(self, touched: int) -> None:
         self._touched += touched

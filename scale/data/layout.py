@@ -15,6 +15,7 @@ from scale.utils.choices import suggest
 SPLITS = ("train", "val", "test")
 _CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
 _THIN = 4  # an axis up to this long may be one of channels
+_MANY = 16  # and up to this long where the other axes are much longer
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,9 @@ def infer(
 ) -> Layout:
     """The layout of a user's own file.
 
-    (N, H, W) is grey 2D; (N, H, W, C) with C in 1, 3, 4 and longer other axes is 2D; (N, D, H, W) with all axes longer
-    than 4 is grey 3D; (N, D, H, W, C) is 3D. Other arrays of four axes could be either, and `spatial_dims` has to say.
+    (N, H, W) is grey 2D; (N, H, W, C) with C in 1, 3, 4 and longer other axes is 2D; (N, D, H, W) is grey 3D where no
+    axis may be one of channels; (N, D, H, W, C) is 3D. Other arrays of four axes could be either, and `spatial_dims`
+    has to say. An axis may be one of channels that is at most 4 long, or at most 16 and less than half the others.
 
     Args:
         shape: of an array of images, (N, ...).
@@ -59,6 +61,11 @@ def infer(
             "(N, D, H, W, C) (data.spatial_dims)"
         )
     channels = 1 if len(shape) - 1 == dims else shape[-1]
+    if channels > _MANY and channels >= min(shape[1:-1]):
+        raise ValueError(
+            f"images of shape {shape} would have {channels} channels, as channels come last: if they come first, move "
+            "them, np.moveaxis(images, 1, -1); volumes of one channel are (N, D, H, W) with data.spatial_dims=3"
+        )
     if problem == "multilabel":
         num_classes = next(iter(labels.values())).shape[1]
     else:
@@ -77,7 +84,8 @@ def _spatial_dims(shape: tuple[int, ...]) -> int:
     *others, last = shape[1:]
     if last in _CHANNELS and min(others) > _THIN:
         return 2
-    if min(shape[1:]) > _THIN:
+    ends = (shape[1], last)  # where channels stand
+    if min(shape[1:]) > _THIN and not any(axis <= _MANY and 2 * axis < sorted(shape[1:])[1] for axis in ends):
         return 3
     raise ValueError(
         f"images of shape {shape} may be 2D with channels (N, H, W, C) or thin volumes (N, D, H, W); say which: "

@@ -58,6 +58,15 @@ def folder(root: str | Path | None = None) -> Path:
     return Path(root or os.environ.get("SCALE_DATA_ROOT") or "~/.medmnist").expanduser()
 
 
+def refuse_foreign(named: Sequence[str]) -> None:
+    """Raises ValueError if a run's record names folders that are not here (`data.root=...`)."""
+    if named:
+        raise ValueError(
+            f"{named[0]}: there is no such folder here, and none is made on the word of a run's record; give your own: "
+            f"{named[0].partition('=')[0]}=..."
+        )
+
+
 def load(
     flag: str,
     *,

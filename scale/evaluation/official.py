@@ -5,6 +5,7 @@ A file has no header; a line is the sample's index in the split and its scores. 
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from scale.utils.files import replacing
 
 SPLITS = ("train", "val", "test")
 PATTERN = "{flag}{_size if not 28}_{split}_[AUC]x.xxx_[ACC]x.xxx@{run}.csv"
+SUM_TOLERANCE = 1e-2  # files of half precision
+ROUNDED = 6e-4  # of three decimals
 _NAME = re.compile(
     r"(?P<flag>[^_@]+)(?:_(?P<size>\d+))?_(?P<split>[a-z]+)"
     r"_\[AUC\](?P<auc>\d\.\d+|nan)_\[ACC\](?P<acc>\d\.\d+|nan)@(?P<run>[^@.]+)\.csv"
@@ -44,6 +47,11 @@ def file_name(flag: str, *, size: int, split: str, auc: float, acc: float, run: 
     name = f"{flag}{'' if size == 28 else f'_{size}'}_{split}_[AUC]{auc:.3f}_[ACC]{acc:.3f}@{run}.csv"
     parse_name(name)
     return name
+
+
+def run_name(model: str, seed: int) -> str:
+    """What stands behind the @, such as `scale_tiny-seed0`; a hyphen for what the parser or a path would trip over."""
+    return f"{re.sub(r'[^A-Za-z0-9_+-]', '-', model)}-seed{seed}"
 
 
 def parse_name(path: str | Path) -> Name:
@@ -131,7 +139,7 @@ def read(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     if not path.is_file():
         raise FileNotFoundError(f"no prediction file {str(path)!r}")
     try:
-        table = np.loadtxt(path, delimiter=",", dtype=np.float64, ndmin=2)
+        table = np.loadtxt(path, delimiter=",", dtype=np.float64, ndmin=2, comments=None)
     except ValueError as error:
         raise ValueError(f"{path.name}: not a table of numbers without a header: {error}") from error
     if table.size == 0 or table.shape[1] < 2:
@@ -142,6 +150,7 @@ def read(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     _check_index(table[:, 0], path.name)
     table = table[np.argsort(table[:, 0])]
     _check_columns(table.shape[1] - 1, name.flag, path.name)
+    _check_probabilities(table[:, 1:], name.flag, path.name)
     return table[:, 0].astype(np.int64), table[:, 1:]
 
 
@@ -199,6 +208,41 @@ def _check_index(index: np.ndarray, name: str) -> None:
     if missing.size:
         raise ValueError(
             f"{name}: rows must be numbered 0..{len(index) - 1}; {missing.size} missing, the first is {missing[0]}"
+        )
+
+
+def disagreement(path: str | Path, found: Mapping[str, float]) -> str | None:
+    """What the name of a prediction file says that its content does not; None where they agree to three decimals.
+
+    Args:
+        path: of the file.
+        found: its `auc` and `acc`.
+    """
+    name = parse_name(path)
+    said = {"auc": name.auc, "acc": name.acc}
+    wrong = [
+        f"{key.upper()} {value:.3f} in the name, {found[key]:.3f} found"
+        for key, value in said.items()
+        if not (abs(value - found[key]) <= ROUNDED or (np.isnan(value) and np.isnan(found[key])))
+    ]
+    return "; ".join(wrong) or None
+
+
+def _check_probabilities(scores: np.ndarray, flag: str, name: str) -> None:
+    """Scores must be probabilities: logits and percentages have an AUC too, but another ACC."""
+    outside = np.flatnonzero(((scores < 0) | (scores > 1)).any(axis=1))
+    if outside.size:
+        low, high = scores.min(), scores.max()
+        raise ValueError(
+            f"{name}: {outside.size} rows, the first is row {outside[0]}, hold scores from {low:g} to {high:g}; scores "
+            "are probabilities, 0 to 1: give those of softmax or sigmoid, no logits"
+        )
+    several = flag in catalog.FLAGS and catalog.get(flag).problem != "multilabel" and scores.shape[1] > 1
+    wrong = np.flatnonzero(np.abs(scores.sum(axis=1) - 1) > SUM_TOLERANCE) if several else np.empty(0)
+    if wrong.size:
+        raise ValueError(
+            f"{name}: the scores of {wrong.size} rows do not add up to 1, the first is row {wrong[0]} with "
+            f"{scores[wrong[0]].sum():g}: give probabilities of the classes"
         )
 
 

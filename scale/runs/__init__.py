@@ -1,6 +1,6 @@
 """The run folder: the record of one training with one seed. Its names, its writers and its readers."""
 
-from scale.runs.folder import (
+from scale.runs.reading import (
     CHECKPOINTS,
     CONFIG,
     ENVIRONMENT,
@@ -15,6 +15,7 @@ from scale.runs.folder import (
     read_environment,
     read_history,
     read_metrics,
+    read_overrides,
     read_predictions,
 )
 
@@ -33,5 +34,6 @@ __all__ = [
     "read_environment",
     "read_history",
     "read_metrics",
+    "read_overrides",
     "read_predictions",
 ]

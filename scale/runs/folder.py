@@ -1,6 +1,7 @@
-"""The run folder: its names, writing it, reading it back."""
+"""The run folder: taking it, and writing it."""
 
-import json
+import contextlib
+import os
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,14 +14,23 @@ from omegaconf import DictConfig, OmegaConf
 
 from scale.config.keys import DATA_PATHS
 from scale.runs.provenance import environment
-from scale.utils.files import read_csv, replacing, write_json, write_text
+from scale.runs.reading import (
+    CHECKPOINTS,
+    CONFIG,
+    ENVIRONMENT,
+    LOG,
+    METRICS,
+    OVERRIDES,
+    PREDICTIONS,
+    read_environment,
+    read_metrics,
+)
+from scale.utils.files import replacing, write_json, write_text
 
 if TYPE_CHECKING:
     from scale.tasks.outputs import Averaged, Outputs
 
-CONFIG, OVERRIDES, ENVIRONMENT, METRICS = "config.yaml", "overrides.yaml", "environment.json", "metrics.json"
 LOCK = ".lock"
-HISTORY, LOG, PREDICTIONS, FIGURES, CHECKPOINTS = "history.csv", "train.log", "predictions", "figures", "checkpoints"
 
 
 def claim(folder: Path) -> FileLock:
@@ -70,10 +80,42 @@ def reopen(folder: Path) -> FileLock:
     return _lock(folder)
 
 
+def refuse_links(folder: Path) -> None:
+    """Raises ValueError if a run's folder has a symbolic link: what is written into it must not land elsewhere.
+
+    W&B keeps links of its own in `wandb/`, which stay as long as they lead to files of the folder itself.
+    """
+    whole = folder.resolve()
+    for place, folders, files in os.walk(folder):
+        for path in (Path(place) / name for name in (*folders, *files)):
+            if path.is_symlink():
+                inside = Path(os.path.realpath(path)).is_relative_to(whole)
+                if not (inside and "wandb" in path.relative_to(folder).parts[:-1]):
+                    raise ValueError(
+                        f"{path} is a symbolic link to {path.readlink()}: nothing is written through links in a run's "
+                        "folder; put the file itself in its place, or delete the link"
+                    )
+
+
 def release(folder: Path) -> None:
     """Gives a folder free again if its run ended before its first checkpoint: the same command can be repeated."""
     if not any((folder / CHECKPOINTS).glob("*.ckpt")):
         (folder / CONFIG).unlink(missing_ok=True)
+
+
+def forget(folder: Path) -> None:
+    """Removes what a run left that ended before it trained, where nothing else is in its folder."""
+    ours = {LOCK, LOG, OVERRIDES, ENVIRONMENT}
+    left = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    empty = [path for path in (folder / CHECKPOINTS, folder / "csv") if path.is_dir() and not any(path.iterdir())]
+    if left - ours - {path.name for path in empty}:
+        return
+    with contextlib.suppress(OSError):
+        for path in empty:
+            path.rmdir()
+        for name in ours & left:
+            (folder / name).unlink()
+        folder.rmdir()
 
 
 def write_record(folder: Path, config: DictConfig, overrides: Sequence[str]) -> None:
@@ -101,49 +143,6 @@ def add_to_record(folder: Path, *, seed: int, **facts: Any) -> None:
     record = read_environment(folder)
     record["continued"] = [*record.get("continued", []), environment(seed=seed) | facts]
     write_json(folder / ENVIRONMENT, record)
-
-
-def read_metrics(folder: str | Path) -> dict[str, Any]:
-    """What a finished run found, its `metrics.json`.
-
-    Raises:
-        FileNotFoundError: the folder is no run, or the run has not finished.
-    """
-    folder = Path(folder).expanduser()
-    if not (folder / METRICS).is_file():
-        what = "a run that has not finished" if (folder / CONFIG).is_file() else "not a run folder"
-        raise FileNotFoundError(f"{folder} is {what}: there is no {METRICS} in it")
-    found: dict[str, Any] = json.loads((folder / METRICS).read_text(encoding="utf-8"))
-    return found
-
-
-def read_environment(folder: str | Path) -> dict[str, Any]:
-    """Where and by which code a run was made, its `environment.json`."""
-    found: dict[str, Any] = json.loads((Path(folder) / ENVIRONMENT).read_text(encoding="utf-8"))
-    return found
-
-
-def read_config(folder: str | Path) -> DictConfig:
-    """What a run was asked for, its `config.yaml`."""
-    config = OmegaConf.load(Path(folder) / CONFIG)
-    assert isinstance(config, DictConfig)
-    return config
-
-
-def read_history(folder: str | Path) -> list[dict[str, float]]:
-    """The rows of a run's `history.csv`, a row an epoch; what an epoch does not have is left out."""
-    rows = read_csv(Path(folder) / HISTORY)
-    return [{key: float(value) for key, value in row.items() if value} for row in rows]
-
-
-def check_whole(metrics: Mapping[str, Any], folder: str | Path) -> None:
-    """Raises ValueError if a run saw only a part of its val or test split: its figures are no results."""
-    if metrics["fast_dev_run"]:
-        raise ValueError(f"{folder} is a fast_dev_run, which is no result")
-    if metrics.get("partial"):
-        raise ValueError(
-            f"{folder} evaluated only a part of its splits (trainer.limit_..._batches), which is no result"
-        )
 
 
 def write_predictions(folder: Path, split: str, outputs: "Outputs") -> None:
@@ -175,25 +174,20 @@ def add_averaged(folder: Path, found: Mapping[str, "Averaged"], scores: Mapping[
         found: the predictions, by names that the record does not have.
         scores: of the same names.
     """
+    from scale.runs.verify import sealed
+
     metrics = read_metrics(folder)
     assert not set(found) & set(metrics)
+    refuse_links(folder)
     write_averaged(folder, found)
-    write_json(folder / METRICS, {**metrics, **{name: scores[name] for name in found}})
-
-
-def read_predictions(folder: Path) -> dict[str, dict[str, np.ndarray]]:
-    """Arrays of each split that the folder has."""
-    found = {}
-    for path in sorted((folder / PREDICTIONS).glob("*.npz")):
-        with np.load(path) as arrays:
-            found[path.stem] = dict(arrays)
-    return found
+    write_json(folder / METRICS, sealed({**metrics, **{name: scores[name] for name in found}}, folder))
 
 
 def _lock(folder: Path) -> FileLock:
     lock = FileLock(folder / LOCK)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        refuse_links(folder)
         lock.acquire(timeout=0)
     except Timeout:
         raise FileExistsError(

@@ -1,5 +1,6 @@
 """Signals that ask a run to stop, and the process that a run must not outlive."""
 
+import logging
 import os
 import signal
 import threading
@@ -7,6 +8,9 @@ import time
 from types import FrameType
 from typing import Any, Self
 
+from scale.utils import slurm
+
+log = logging.getLogger("scale")
 PARENT = "SCALE_PARENT"  # environment variable: number of the process that a run ends with
 GRACE_SECONDS = 60.0
 
@@ -48,6 +52,7 @@ class Signals:
         self._before.clear()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        # SIGTERM may come twice, from a scheduler and from the process that waits; only a person presses Ctrl-C again.
         if self.received and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = self.received or number
@@ -81,6 +86,21 @@ def _asking_to_stop() -> list[int]:
     return numbers
 
 
+def ask_for_more_time(number: int) -> None:
+    """After SLURM's warning that a job's time is up: asks for another run of it, which goes on here.
+
+    Args:
+        number: of the signal that stopped the run.
+    """
+    if number != signal.SIGUSR1:
+        return
+    refused = slurm.requeue()
+    if refused:
+        log.warning("SLURM did not requeue job %s: %s", slurm.slurm_job(), refused)
+    else:
+        log.info("SLURM job %s is requeued", slurm.slurm_job())
+
+
 def end_with_parent(*, seconds: float = 1.0) -> None:
     """Ends this process, by SIGTERM and later by force, when the one that started it has gone.
 
@@ -92,9 +112,12 @@ def end_with_parent(*, seconds: float = 1.0) -> None:
         return
     parent = os.getppid() if child or given is None else int(given)
 
+    # Polling, as the only means that every Unix has: the system gives an orphan another parent and sends no signal.
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(seconds)
+        # First as a scheduler would, so that the training saves; by force where it hangs, for instance in a collective
+        # operation whose other processes have gone.
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(GRACE_SECONDS)
         os.kill(os.getpid(), signal.SIGKILL)

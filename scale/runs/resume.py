@@ -2,17 +2,19 @@
 
 import logging
 import os
-import pickle
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra._internal.utils import get_args_parser  # the parser that Hydra's own main uses
 from omegaconf import DictConfig, OmegaConf
 
 from scale import runs
-from scale.config.keys import DATA_PATHS, Kind, flat, key_of, kind, plain
+from scale.config import options_first
+from scale.config.keys import DATA_PATHS, Kind, current, flat, key_of, kind, plain
+from scale.runs import checkpoints, vetting
 from scale.runs.provenance import source
+from scale.runs.reading import check_config
 
 if TYPE_CHECKING:
     from scale.data.datamodule import ImageDataModule
@@ -33,9 +35,10 @@ def expand(arguments: Sequence[str]) -> list[str]:
         The recorded overrides, those of `arguments`, and for `resume` the folder as `hydra.run.dir`.
 
     Raises:
+        TargetError: the record names code that is neither ours nor in `arguments`.
         FileNotFoundError: the folder holds no record.
         FileExistsError: the run to resume is finished.
-        ValueError: both are given, or one of them in a sweep.
+        ValueError: both are given, or one of them in a sweep; the record is damaged, or says more than what is trained.
     """
     given = {
         key: value
@@ -57,16 +60,31 @@ def expand(arguments: Sequence[str]) -> list[str]:
     for name in (runs.CONFIG, runs.OVERRIDES, runs.ENVIRONMENT):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{key}={value}: {folder} holds no run that was begun (there is no {name} in it)")
-    recorded = [str(override) for override in OmegaConf.load(folder / runs.OVERRIDES)]
+    recorded = vetting.kept(runs.read_overrides(folder), folder)
     record = runs.read_environment(folder)
     others = [argument for argument in arguments if key_of(argument) not in KEYS]
     replaced = {key_of(argument) for argument in others} | set(KEYS)
     config = runs.read_config(folder)
-    kept = [_whole(override, config) for override in recorded if key_of(override) not in replaced]
-    if record.get("config_dir") and not any(argument.startswith(("--config-dir", "-cd")) for argument in others):
-        kept = ["--config-dir", record["config_dir"], *kept]
-    place = [f"hydra.run.dir={_quoted(folder)}"] if key == "resume" else []
-    return [*kept, *others, f"{key}={_quoted(folder)}", *place]
+    check_config(config, folder)
+    kept = [_whole(current(override), config) for override in recorded if key_of(override) not in replaced]
+    own_options = get_args_parser().parse_args(others)
+    if record.get("config_dir") and not own_options.config_dir:
+        raise ValueError(
+            f"{folder} was made with --config-dir {record['config_dir']!s:.200}: a record's folder is not read on its "
+            "word alone, so give it again if you trust it"
+        )
+    for name in ("root", "cache"):
+        place = OmegaConf.select(config, f"data.{name}")
+        if place is not None and f"data.{name}" not in replaced and not Path(str(place)).expanduser().is_dir():
+            raise ValueError(
+                f"{folder} has data.{name}={place}: there is no such folder here, and none is made on the word of a "
+                f"record; give your own: data.{name}=..."
+            )
+    whole = options_first([*kept, *others, f"{key}={_quoted(folder)}"])
+    composed = [*kept, *own_options.overrides, f"{key}={_quoted(folder)}"]
+    vetting.check(composed, own_options.overrides, folder, config_dir=own_options.config_dir)
+    # Hydra takes the last of equal keys: what is given now counts more than what is recorded, and the folder most.
+    return [*whole, *([f"hydra.run.dir={_quoted(folder)}"] if key == "resume" else [])]
 
 
 def restarted() -> bool:
@@ -120,38 +138,47 @@ def check_rerun(config: DictConfig, folder: Path) -> None:
 
 def check_data(datamodule: "ImageDataModule", folder: Path) -> None:
     """Raises ValueError if the data are not those that a run was trained with."""
-    import torch
-
-    state = torch.load(folder / runs.CHECKPOINTS / "best.ckpt", map_location="cpu", weights_only=True)
-    datamodule.load_state_dict(state[type(datamodule).__qualname__])
+    path = folder / runs.CHECKPOINTS / "best.ckpt"
+    name = type(datamodule).__qualname__
+    state = checkpoints.read(path)
+    if name not in state:
+        raise ValueError(f"{path} is of a run on other data: it knows of no {name}")
+    datamodule.load_state_dict(state[name])
 
 
 def last_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint that can be read; says so if it is not the last one written."""
-    import torch
-
     for name in ("last.ckpt", "previous.ckpt"):
         path = folder / runs.CHECKPOINTS / name
         if not path.exists():
             continue
+        # Reading it whole is the only proof that it is whole: a disk that was full, or a machine that lost its power,
+        # leaves files that exist.
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            log.info("goes on from %s: epoch %d, step %d", name, state["epoch"] + 1, state["global_step"])
-        except (
-            RuntimeError,
-            OSError,
-            EOFError,
-            ValueError,
-            KeyError,
-            zipfile.BadZipFile,
-            pickle.UnpicklingError,
-        ) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            log.warning("%s cannot be read (%s): goes on from the one before", path, reason)
+            state = checkpoints.read(path)
+        except ValueError as error:
+            log.warning("%s cannot be read (%s): goes on from the one before", path, error)
             continue
+        _check_best(state, folder)
+        log.info("goes on from %s: epoch %d, step %d", name, state["epoch"] + 1, state["global_step"])
         return path
     log.warning("%s has no checkpoint yet: begins with the first epoch", folder)
     return None
+
+
+def _check_best(state: Mapping[str, Any], folder: Path) -> None:
+    """Raises ValueError if the best epoch's checkpoint is lost: the last epoch's weights are no substitute."""
+    callbacks = state.get("callbacks")
+    kept = callbacks.values() if isinstance(callbacks, Mapping) else ()
+    epochs = [found["best_epoch"] for found in kept if isinstance(found, Mapping) and "best_epoch" in found]
+    if not epochs or epochs[0] is None:
+        return
+    path = folder / runs.CHECKPOINTS / "best.ckpt"
+    cure = f"put the file back, or begin another run (the best epoch so far was {epochs[0]})"
+    if not path.is_file():
+        raise ValueError(f"{path} is lost, and what the run would report with it: {cure}")
+    if checkpoints.read(path)["epoch"] < epochs[0]:
+        raise ValueError(f"{path} is of an earlier epoch than the best one: {cure}")
 
 
 def differing(metrics: Mapping[str, Any], folder: Path) -> dict[str, tuple[Any, Any]]:

@@ -6,8 +6,28 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 FILE_ONLY = {"file_only": True}  # `extra` of a record that the console shows in another way
+
+
+class _Console(logging.StreamHandler[TextIO]):
+    """Writes to what standard output is now: while a bar is shown, rich stands there and keeps the line above it."""
+
+    @property
+    def stream(self) -> TextIO:
+        return sys.stdout
+
+    @stream.setter
+    def stream(self, _: TextIO) -> None:
+        """The base class sets it."""
+
+
+class _LogFile(logging.FileHandler):
+    """A log file that a full disk leaves incomplete; logging's own answer would be a traceback for each line."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Ignores what could not be written: the run itself says that the disk is full."""
 
 
 @contextlib.contextmanager
@@ -18,12 +38,12 @@ def logging_to(path: Path | None) -> Iterator[None]:
         path: the file, appended to; without one (the other processes of a distributed run) only errors are shown.
     """
     root, ours = logging.getLogger(), logging.getLogger("scale")
-    console = logging.StreamHandler(sys.stdout)
+    console = _Console()
     console.setFormatter(logging.Formatter("%(message)s"))
     console.addFilter(lambda record: not getattr(record, "file_only", False))
     handlers: list[logging.Handler] = [console]
     if path is not None:
-        file = logging.FileHandler(path)
+        file = _LogFile(path, encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
         handlers.append(file)
     kept, level, showwarning = root.handlers, root.level, warnings.showwarning

@@ -45,7 +45,7 @@ def build_trainer(config: DictConfig, folder: Path, *, samples: int, logger: Any
     if config.trainer.get("profiler") in PROFILERS:
         supplied["profiler"] = PROFILERS[config.trainer.profiler](dirpath=str(folder), filename="profile")
     node = {key: value for key, value in {**config.trainer, **settings}.items() if key not in supplied}
-    trainer: L.Trainer = instantiate(node, **supplied)
+    trainer: L.Trainer = instantiate(node, allow=config.get("allow"), **supplied)
     return trainer
 
 

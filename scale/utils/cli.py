@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 PREFIX = "scale: "
+PIPE = 141  # exit status where nobody reads on, as shells have it: 128 + SIGPIPE
 USAGE, FAILED = 2, 1  # exit status: the command line is wrong; what it asked for failed
 USER_ERRORS: tuple[type[Exception], ...] = (ValueError, OSError, FloatingPointError, ModuleNotFoundError, MemoryError)
 
@@ -30,12 +31,38 @@ def one_line_errors(*, status: int = FAILED, also: tuple[type[Exception], ...] =
         status: exit status.
         also: further kinds of errors that are the user's to mend.
     """
+    caught: tuple[type[Exception], ...] = (*USER_ERRORS, *also, RuntimeError)
     try:
         yield
-    except (*USER_ERRORS, *also) as error:
-        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+    except BrokenPipeError:  # as in `| head`: whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(PIPE)
+    except caught as error:
+        mine = not isinstance(error, RuntimeError) or isinstance(error, also) or _is_memory(error)
+        if os.environ.get("HYDRA_FULL_ERROR") == "1" or not mine:
             raise
-        fail(error, status=status)
+        if _is_memory(error):
+            fail(f"memory is full ({_first_line(error)}): give a smaller data.batch_size or model", status=status)
+        fail(error if str(error) else type(error).__name__, status=status)
+
+
+def repair_streams() -> None:
+    """Lets a command print where standard output or error is closed, or cannot show a character (LC_ALL=C)."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - for the whole process
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
+def _is_memory(error: BaseException) -> bool:
+    """Whether memory is out; torch says so by a plain RuntimeError on CPUs, by a class of its own on GPUs."""
+    return isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or "allocate memory" in str(error)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def last_words(said: str) -> str:

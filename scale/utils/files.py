@@ -25,6 +25,24 @@ def is_disk_full(error: OSError) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
+def full_disk(error: BaseException, folder: Path) -> OSError | None:
+    """What to say instead of an error that a full disk made; None for all other errors.
+
+    Libraries that write files hide the cause: torch's writer raises a RuntimeError of its own.
+    """
+    torchs = ("PytorchStreamWriter", "file write failed")
+    hidden = isinstance(error, RuntimeError) and any(text in str(error) for text in torchs)
+    if not hidden and not (isinstance(error, OSError) and is_disk_full(error)):
+        return None
+    return OSError(errno.ENOSPC, "the disk is full: free some of it, then give the same command again", str(folder))
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 sum of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def md5_of(path: Path) -> str:
     """The md5 sum of a file, in hexadecimal."""
     with path.open("rb") as file:
@@ -105,7 +123,26 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Writes strict JSON, whole or not at all; numbers that are not finite become null."""
-    write_text(path, json.dumps(_strict(content), indent=2, allow_nan=False) + "\n")
+    write_text(path, json.dumps(strict(content), indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path, *, cure: str) -> dict[str, Any]:
+    """A JSON object from a file that may have been damaged or changed.
+
+    Args:
+        path: of the file.
+        cure: what to do if it is no JSON object.
+
+    Raises:
+        ValueError: it is none; names the file and the cure.
+    """
+    try:
+        found = json.loads(path.read_bytes().decode("utf-8"))
+    except (ValueError, RecursionError) as error:  # also of the decoding
+        raise ValueError(f"{path} is damaged: it holds no JSON ({error}); {cure}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is damaged: it holds a {type(found).__name__}, no JSON object; {cure}")
+    return found
 
 
 def write_csv(
@@ -141,11 +178,12 @@ def _rounded(value: Any, digits: int) -> Any:
     return "" if math.isnan(value) else f"{value:.{digits}g}"
 
 
-def _strict(value: Any) -> Any:
+def strict(value: Any) -> Any:
+    """Plain values as strict JSON has them: texts as keys, null for numbers that are not finite."""
     if isinstance(value, Mapping):
-        return {str(key): _strict(item) for key, item in value.items()}
+        return {str(key): strict(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_strict(item) for item in value]
+        return [strict(item) for item in value]
     if hasattr(value, "item"):  # a NumPy scalar
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value

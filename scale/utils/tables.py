@@ -6,9 +6,16 @@ from collections.abc import Iterable, Sequence
 
 
 def markdown(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
-    """A Markdown table; a vertical bar in a cell is escaped."""
-    lines = [[str(cell).replace("|", "\\|") for cell in cells] for cells in (head, ["---"] * len(head), *rows)]
+    """A Markdown table. What a cell says may come from a file: it stays in its cell, and is no HTML."""
+    lines = [[_cell(cell) for cell in cells] for cells in (head, ["---"] * len(head), *rows)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _cell(value: object) -> str:
+    text = " ".join(str(value).split("\n"))
+    for sign, instead in (("&", "&amp;"), ("<", "&lt;"), ("|", "\\|")):
+        text = text.replace(sign, instead)
+    return text
 
 
 def spread(values: Iterable[float | None], *, sign: str = "", digits: int = 3) -> str:

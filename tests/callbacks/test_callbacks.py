@@ -1,4 +1,8 @@
+import logging
 import math
+import re
+import sys
+from pathlib import Path
 
 import lightning as L
 import pytest
@@ -10,6 +14,7 @@ from scale.callbacks.checkpoint import BestAndLast
 from scale.callbacks.console import Console
 from scale.callbacks.history import History
 from scale.runs import read_history
+from scale.training.logs import logging_to
 
 
 class Scripted(L.LightningModule):
@@ -105,6 +110,79 @@ def test_a_failed_write_leaves_the_checkpoint_before(tmp_path, monkeypatch):
         assert torch.load(tmp_path / "checkpoints" / f"{name}.ckpt", weights_only=True)["epoch"] == 0
 
 
+@pytest.mark.parametrize("at", ["partial.ckpt", "copy.ckpt"])
+def test_a_full_disk_leaves_no_part_of_a_checkpoint(at, tmp_path, monkeypatch):
+    import shutil
+
+    def full(*arguments, **_):
+        (tmp_path / "checkpoints").mkdir(exist_ok=True)
+        place = next(Path(text) for text in arguments if str(text).endswith(at))
+        place.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    target = (L.Trainer, "save_checkpoint") if at == "partial.ckpt" else (shutil, "copyfile")
+    monkeypatch.setattr(*target, full)
+    with pytest.raises(OSError, match="No space"):
+        fit(tmp_path, [(0.5, 1.0)], [BestAndLast()])
+    assert not list((tmp_path / "checkpoints").glob("*"))
+
+
+PRECISIONS = {"64-true": torch.float64, "32-true": torch.float32, "bf16-true": torch.float32, "16-true": torch.float32}
+
+
+@pytest.mark.parametrize("precision", [*PRECISIONS, "bf16-mixed"])
+def test_the_average_is_as_precise_as_the_weights_or_better(precision, tmp_path):
+    seen = []
+
+    class Look(L.Callback):
+        def on_train_batch_end(self, trainer, pl_module, *_):
+            seen.append((average._average_model.module.weight.clone(), pl_module.weight.detach().clone()))
+
+    average = AveragedWeights(decay=0.9)
+    fit(tmp_path, [(0.5, 1.0)], [average, Look(), BestAndLast()], steps=4, precision=precision)
+    expected = seen[0][1].double()  # the first is copied
+    for number, (averaged, weight) in enumerate(seen):
+        assert averaged.dtype == PRECISIONS.get(precision, torch.float32)
+        decay = min(0.9, (1 + number) / (10 + number))
+        expected = expected if number == 0 else decay * expected + (1 - decay) * weight.double()
+        torch.testing.assert_close(averaged.double(), expected, rtol=1e-6, atol=0)
+
+
+def test_statistics_of_batch_normalisation_are_averaged_too(tmp_path):
+    class Normalised(Scripted):
+        def __init__(self, scores):
+            super().__init__(scores)
+            self.norm = torch.nn.BatchNorm1d(1)
+
+        def training_step(self, batch, batch_idx):
+            self.norm(torch.tensor([[0.0], [2.0]]) * (batch_idx + 1))
+            return super().training_step(batch, batch_idx)
+
+    monkey, means = AveragedWeights(decay=0.5), []
+
+    class Look(L.Callback):
+        def on_train_batch_end(self, trainer, pl_module, *_):
+            means.append((pl_module.norm.running_mean.item(), monkey._average_model.module.norm.running_mean.item()))
+
+    trainer = L.Trainer(
+        max_epochs=1, callbacks=[monkey, Look()], logger=False, accelerator="cpu", enable_progress_bar=False,
+        enable_model_summary=False, enable_checkpointing=False, default_root_dir=tmp_path,
+    )  # fmt: skip
+    trainer.fit(Normalised([(0.5, 1.0)]), DataLoader(torch.zeros(3, 1)), DataLoader(torch.zeros(1, 1)))
+    (first, start), (second, after), _ = means
+    assert start == pytest.approx(first)
+    assert after == pytest.approx(first + (second - first) * (1 - 2 / 11))
+
+
+def test_a_checkpoint_never_falls_between_accumulated_batches(tmp_path, monkeypatch):
+    saved = []
+    monkeypatch.setattr(
+        BestAndLast, "save", lambda self, trainer, *, best: saved.append(trainer.fit_loop.batch_idx + 1)
+    )
+    fit(tmp_path, [(0.5, 1.0)], [BestAndLast(every_n_minutes=1e-9)], steps=7, accumulate_grad_batches=3)
+    assert saved == [3, 6, 7]
+
+
 def test_history_has_a_row_an_epoch(tmp_path):
     fit(tmp_path, [(0.5, 1.0), (0.25, 2.0)], [History()])
     rows = read_history(tmp_path)
@@ -150,18 +228,46 @@ def test_decay_must_be_a_share():
         AveragedWeights(decay=1.5)
 
 
-def test_a_log_gets_one_line_an_epoch(tmp_path, caplog):
+SCORES = [(0.5, 1.0), (0.75, 0.5), (0.875, 2.0)]  # the second has the lowest loss
+
+
+def test_a_log_gets_one_line_an_epoch_which_says_what_is_kept(tmp_path, caplog):
     caplog.set_level("INFO", logger="scale")
-    fit(tmp_path, [(0.5, 1.0), (0.25, 2.0)], [Console(bar=False)])
+    fit(tmp_path, SCORES, [Console(bar=False), BestAndLast()])
     lines = [record.message for record in caplog.records if record.name == "scale"]
-    assert len(lines) == 2
-    assert lines[1].startswith(
-        "epoch   1 (2/2)  loss 0.5000  val loss 2.0000  val AUC 0.2500  val ACC 0.5000  0:00 left"
-    )
+    assert len(lines) == 3
+    assert lines[1] == "epoch   1 (2/3)  loss 0.5000  val loss 0.5000  val AUC 0.7500  val ACC 0.5000  00:00 left  kept"
+    assert [line.endswith("kept") for line in lines] == [True, True, False]
 
 
-def test_a_terminal_gets_a_bar(tmp_path, capsys):
-    fit(tmp_path, [(0.5, 1.0), (0.25, 2.0)], [Console(bar=True)])
-    shown = capsys.readouterr().out
-    for part in ("6/6", "loss=0.5000", "val AUC=0.2500", "epoch=1 (2/2)"):
-        assert part in shown
+def test_the_mark_follows_what_the_checkpoint_keeps(tmp_path, caplog):
+    caplog.set_level("INFO", logger="scale")
+    fit(tmp_path, SCORES, [Console(bar=False), BestAndLast(monitor="auc")])
+    assert [record.message.endswith("kept") for record in caplog.records if record.name == "scale"] == [True] * 3
+
+
+class Speaks(L.Callback):
+    def on_train_epoch_start(self, trainer, module):
+        logging.getLogger("scale").info("a line of the log")
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_a_terminal_of_any_width_gets_a_bar_with_all_figures(columns, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    with logging_to(tmp_path / "train.log"):
+        fit(tmp_path, SCORES, [Console(), Speaks(), BestAndLast()])
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().out)
+    lines = [line.rpartition("\r")[2] for line in text.splitlines()]
+    assert (tmp_path / "train.log").read_text().count(" kept\n") == 2
+    assert max(len(line) for line in lines if "val AUC" in line) <= columns
+    kept = [line.rstrip() for line in lines if "val loss" in line and "\u2501" not in line]
+    assert [line.endswith("kept") for line in kept] == [True, True, False]  # one line an epoch stays
+    assert all(("val ACC" in line) == (columns >= 80) for line in kept)
+    for part in ("1 (2/3)", "loss 0.500", "val loss 0.500", "val AUC 0.750"):
+        assert part in kept[1]
+    assert sum("a line of the log" in line for line in lines) == 3  # whole, above the bar
+    bar = [line.rstrip() for line in lines if "\u2501" in line][-1]
+    assert bar.startswith(("3/3 " if columns < 80 else "epoch 2 (3/3) ") + 3 * "\u2501")
+    for part in ("loss 0.500", "val loss 2.000", "val AUC 0.875", "00:00"):
+        assert part in bar

@@ -113,7 +113,7 @@ def test_balance_sampler(phantom_root, tmp_path):
     arrays = {key: value for key, value in arrays.items() if "masks" not in key}
     np.savez(tmp_path / "rare.npz", **arrays)
     rates = {}
-    for balance in ("none", "sampler", "root"):
+    for balance in ("none", "sampler", "sqrt"):
         module = NpzDataModule(str(tmp_path / "rare.npz"), problem="binary", balance=balance, batch_size=60)
         module.setup()
         loader = module.train_dataloader()
@@ -126,7 +126,7 @@ def test_balance_sampler(phantom_root, tmp_path):
     assert 0.4 < rates["sampler"] < 0.6
     counts = np.bincount(arrays["train_labels"][:, 0])
     drawn = np.sqrt(counts) / np.sqrt(counts).sum()
-    assert rates["root"] == pytest.approx(drawn[1], abs=0.05)
+    assert rates["sqrt"] == pytest.approx(drawn[1], abs=0.05)
     np.testing.assert_allclose(module.logit_adjustment, np.log(drawn * counts.sum() / counts), rtol=1e-5)
 
 
@@ -134,8 +134,8 @@ def test_balance_sampler(phantom_root, tmp_path):
 def test_root_is_refused_where_a_sample_has_no_one_class(problem, tmp_path):
     recipe = {"spatial_dims": 2, "samples": {"train": 40, "val": 8, "test": 8}, "problem": problem, "num_classes": 3}
     np.savez(tmp_path / "own.npz", **phantom.generate(**recipe))
-    module = NpzDataModule(str(tmp_path / "own.npz"), problem=problem, balance="root", batch_size=8)
-    with pytest.raises(ValueError, match=f"data.balance=root is for .* own.npz is {problem}"):
+    module = NpzDataModule(str(tmp_path / "own.npz"), problem=problem, balance="sqrt", batch_size=8)
+    with pytest.raises(ValueError, match=f"data.balance=sqrt is for .* own.npz is {problem}"):
         module.setup()
 
 
@@ -158,13 +158,35 @@ def test_other_data_than_a_checkpoint_was_made_with_are_refused_whenever_they_ar
     again = make()
     again.load_state_dict(state)
     again.setup()
-    np.savez(tmp_path / "own.npz", **{**arrays, "test_labels": arrays["test_labels"][::-1]})
-    for order in (("load", "setup"), ("setup", "load")):
-        other = make()
-        steps = {"load": lambda other=other: other.load_state_dict(state), "setup": other.setup}
-        steps[order[0]]()
-        with pytest.raises(ValueError, match="images or labels are not those"):
-            steps[order[1]]()
+    pixel = arrays["train_images"].copy()
+    pixel[33, 5, 6] ^= 1  # of an image that is none of the 20 that earlier versions looked at
+    for change in ({"test_labels": arrays["test_labels"][::-1]}, {"train_images": pixel}):
+        np.savez(tmp_path / "own.npz", **{**arrays, **change})
+        for order in (("load", "setup"), ("setup", "load")):
+            other = make()
+            steps = {"load": lambda other=other: other.load_state_dict(state), "setup": other.setup}
+            steps[order[0]]()
+            with pytest.raises(ValueError, match="images or labels are not those"):
+                steps[order[1]]()
+    older = make()
+    older.load_state_dict({key: value for key, value in state.items() if key != "content"})  # of an earlier version
+    older.setup()
+
+
+def test_the_sum_of_a_mapped_file_is_kept_until_the_file_changes(tmp_path, monkeypatch):
+    from scale.data import images
+
+    pixels = np.arange(6 * 9 * 9, dtype=np.uint8).reshape(6, 9, 9)
+    path = tmp_path / "train_images.npy"
+    np.save(path, pixels)
+    expected = images.Images(pixels).sha256()
+    assert images.Images.open(path, (9, 9)).sha256() == expected
+    with monkeypatch.context() as patch:
+        patch.setattr(images.hashlib, "file_digest", None)  # not read again
+        assert images.Images.open(path, (9, 9)).sha256() == expected
+    pixels[3, 2, 1] += 1
+    np.save(path, pixels)
+    assert images.Images.open(path, (9, 9)).sha256() == images.Images(pixels).sha256() != expected
 
 
 def test_workers_load_the_same_batches(rgb):

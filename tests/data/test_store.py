@@ -129,7 +129,9 @@ def test_layout_is_read_from_the_file(tmp_path, shape, given, dims, channels, sp
     np.testing.assert_array_equal(train.images.gather(np.arange(6)), expected)
 
 
-@pytest.mark.parametrize("shape", [(28, 20, 2), (3, 28, 28), (4, 28, 3), (2, 28, 1)])
+@pytest.mark.parametrize(
+    "shape", [(28, 20, 2), (3, 28, 28), (4, 28, 3), (2, 28, 1), (28, 28, 5), (5, 28, 28), (64, 64, 12), (12, 64, 64)]
+)
 def test_ambiguous_shapes_are_refused(tmp_path, shape):
     with pytest.raises(ValueError, match=r"own\.npz: .*say which: data\.spatial_dims=2 or 3"):
         store.layout(own(tmp_path, shape), problem="multiclass")
@@ -140,6 +142,12 @@ def test_volumes_with_channels_first_are_refused(tmp_path, shape):
     with pytest.raises(ValueError, match="Channels must come last"):
         store.layout(own(tmp_path, shape), problem="multiclass")
     assert store.layout(own(tmp_path, shape), problem="multiclass", spatial_dims=3).channels == shape[-1]
+
+
+@pytest.mark.parametrize("shape", [(3, 28, 28), (1, 28, 28), (3, 64, 48)])
+def test_images_with_channels_first_are_refused(tmp_path, shape):
+    with pytest.raises(ValueError, match=rf"would have {shape[-1]} channels.*np\.moveaxis\(images, 1, -1\)"):
+        store.layout(own(tmp_path, shape), problem="multiclass", spatial_dims=2)
 
 
 @pytest.mark.parametrize(("shape", "given"), [((28,), None), ((28, 28), 3), ((5, 5, 5, 3), 2), ((28, 28), 1)])
@@ -302,8 +310,33 @@ def test_values_beyond_the_header_are_damage(official):
     with zipfile.ZipFile(path, "a") as archived, archived.open("val_images.npy", "w") as member:
         np.lib.format.write_array(member, arrays["val_images"])
         member.write(b"x")
-    with pytest.raises(ValueError, match="val_images is longer than its header says"):
+    with pytest.raises(ValueError, match=r"val_images.npy has \d+ bytes, which is not what its header says"):
         load(path)
+
+
+def test_a_header_that_says_more_than_there_is_takes_no_memory(tmp_path):
+    path = own(tmp_path, (9, 9))
+    with zipfile.ZipFile(path) as archived:
+        members = {name: archived.read(name) for name in archived.namelist()}
+    lie = np.lib.format.header_data_from_array_1_0(np.zeros((6, 1), np.int64)) | {"shape": (10**12, 1)}
+    with zipfile.ZipFile(path, "w") as archived:
+        for name, data in members.items():
+            with archived.open(name, "w") as member:
+                if name == "train_labels.npy":
+                    np.lib.format.write_array_header_1_0(member, lie)
+                    data = data[128:]  # noqa: PLW2901
+                member.write(data)
+    with pytest.raises(ValueError, match=r"own.npz is truncated, damaged .*not what its header says"):
+        store.read(path, problem="multiclass")
+
+
+def test_a_small_file_that_would_fill_memory_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(archive, "_BOMB_BYTES", 1 << 20)
+    path = tmp_path / "bomb.npz"
+    arrays = content(6, (9, 9)) | {"train_images": np.zeros((6, 600, 600), np.uint8)}
+    np.savez_compressed(path, **arrays)
+    with pytest.raises(ValueError, match=r"bomb.npz .*would grow from \d+ to 2160128 bytes"):
+        store.read(path, problem="multiclass")
 
 
 def test_pickled_arrays_are_not_executed(tmp_path):

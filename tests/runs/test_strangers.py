@@ -1,0 +1,177 @@
+"""A stranger's run folder decides neither code, nor what Hydra does, nor where something is written."""
+
+import json
+import shutil
+
+import pytest
+import torch
+import yaml
+from omegaconf import OmegaConf
+
+import scale
+from scale.config import targets
+from scale.explain import explain
+from scale.runs import resume
+from scale.runs.folder import claim, reopen
+from scale.runs.recompute import evaluate_run
+
+NESTED = {"model": "dropout", "data": "batch_size", "augment": "rotation", "optimizer": "lr", "scheduler": "warmup"}
+
+
+@pytest.fixture
+def copy(a_run, tmp_path):
+    return shutil.copytree(a_run, tmp_path / "copy")
+
+
+@pytest.fixture
+def begun(copy):
+    """A run that has not finished."""
+    (copy / "metrics.json").unlink()
+    return copy
+
+
+def _change(folder, key, value):
+    path = folder / "config.yaml"
+    config = OmegaConf.load(path)
+    OmegaConf.update(config, key, value, force_add=True)
+    OmegaConf.save(config, path)
+
+
+def _record(folder, *more):
+    path = folder / "overrides.yaml"
+    path.write_text(yaml.safe_dump([*yaml.safe_load(path.read_text()), *more]))
+
+
+def _shell(marker):
+    return {"_target_": "torch.utils.collect_env.run", "command": f"touch {marker}"}
+
+
+@pytest.mark.parametrize("place", [*NESTED, *(f"{node}.{leaf}" for node, leaf in NESTED.items()), "task", "data.root"])
+def test_code_that_a_folder_names_does_not_run(place, copy, tmp_path):
+    marker = tmp_path / "marker"
+    _change(copy, place, _shell(marker))
+    said = r"config\.yaml: .*_target_=torch\.utils\.collect_env\.run.*allow=\[torch\]"
+    with pytest.raises(targets.TargetError, match=said):
+        scale.load_run(copy)
+    with pytest.raises(targets.TargetError, match=said):
+        evaluate_run(copy)
+    with pytest.raises(targets.TargetError, match=said):
+        explain(scale.compose([f"run={copy}"], name="explain"))
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("key", ["resume", "rerun"])
+@pytest.mark.parametrize("place", ["model.dropout", "callbacks.x", "logger.x", "trainer.plugins", "augment.x"])
+def test_code_that_overrides_name_does_not_run(key, place, copy, tmp_path):
+    if key == "resume":
+        (copy / "metrics.json").unlink()
+    marker = tmp_path / "marker"
+    shell = ", ".join(f"{name}: '{value}'" for name, value in _shell(marker).items())
+    _record(copy, f"++{place}={{{shell}}}")
+    with pytest.raises(targets.TargetError, match=r"_target_=torch\.utils\.collect_env\.run.*allow=\[torch\]"):
+        resume.expand([f"{key}={copy}"])
+    assert not marker.exists()
+
+
+def test_a_users_own_network_is_allowed_by_the_user_alone(begun):
+    _record(begun, "model._target_=my_package.Net")
+    with pytest.raises(targets.TargetError, match=r"my_package\.Net.*allow=\[my_package\]"):
+        resume.expand([f"resume={begun}"])
+    assert "model._target_=my_package.Net" in resume.expand([f"resume={begun}", "allow=[my_package]"])
+    assert resume.expand([f"resume={begun}", "model._target_=my_package.Net"])
+    with pytest.raises(targets.TargetError):
+        resume.expand([f"resume={begun}", "variant=my_package.NetOfAnother"])
+    _record(begun, "allow=[torch]", "+callbacks.x._target_=torch.load")
+    with pytest.raises(targets.TargetError, match=r"torch\.load"):
+        resume.expand([f"resume={begun}", "allow=[my_package]"])
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("hydra.run.dir=/tmp/elsewhere", "nothing to Hydra"),
+        ("+hydra.callbacks.x._target_=os.system", "nothing to Hydra"),
+        ("hydra/launcher=joblib", "nothing to Hydra"),
+        ("hydra.searchpath=[file:///tmp]", "nothing to Hydra"),
+        ("+callbacks@hydra.callbacks=default", "nothing to Hydra"),
+        ("experiment=../../../../tmp/evil", "a name, not a path"),
+        ("+callbacks.x={_target_: lightning.pytorch.callbacks.ModelCheckpoint, dirpath: /tmp/x}", "where something is"),
+        ("logger.csv.name=../../elsewhere", "where something is written"),
+        ("seed=1,2", "several runs"),
+        ("seed", "no override"),
+    ],
+)
+def test_a_record_says_what_is_trained_and_nothing_else(line, said, begun):
+    if line.startswith("logger"):
+        _record(begun, "logger=csv")
+    _record(begun, line)
+    with pytest.raises(ValueError, match=said):
+        resume.expand([f"resume={begun}"])
+
+
+def test_places_of_a_record_are_not_taken_over(begun, tmp_path):
+    _record(begun, f"paths.runs={tmp_path / 'elsewhere'}", "allow=[torch]")
+    expanded = resume.expand([f"resume={begun}"])
+    assert not [text for text in expanded if "elsewhere" in text or text.startswith("allow")]
+    environment = json.loads((begun / "environment.json").read_text())
+    (begun / "environment.json").write_text(json.dumps({**environment, "config_dir": str(tmp_path)}))
+    with pytest.raises(ValueError, match="--config-dir .* give it again"):
+        resume.expand([f"resume={begun}"])
+    assert resume.expand([f"--config-dir={tmp_path}", f"resume={begun}"])[0] == f"--config-dir={tmp_path}"
+
+
+def test_no_folder_is_made_on_a_records_word(copy, tmp_path):
+    nowhere = tmp_path / "nowhere"
+    _change(copy, "data.root", str(nowhere))
+    run = scale.load_run(copy)
+    with pytest.raises(ValueError, match=r"data\.root=.*no such folder here.*give your own"):
+        run.datamodule.setup()
+    (copy / "metrics.json").unlink()
+    with pytest.raises(ValueError, match=r"data\.root=.*no such folder"):
+        resume.expand([f"resume={copy}"])
+    assert not nowhere.exists()
+
+
+@pytest.mark.parametrize("name", ["train.log", ".lock", "checkpoints", "predictions", "figures/x.png"])
+def test_nothing_is_written_through_a_link(name, begun, tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    path = begun / name
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    path.symlink_to(outside / "x" if "." in name else outside)
+    for take in (reopen, claim):
+        with pytest.raises(ValueError, match=r"is a symbolic link .*delete the link"):
+            take(begun)
+    assert not list(outside.iterdir())
+
+
+def test_links_that_wandb_makes_are_its_own(begun):
+    (begun / "wandb" / "offline-run-1").mkdir(parents=True)
+    (begun / "wandb" / "latest-run").symlink_to("offline-run-1")
+    reopen(begun).release()
+
+
+def test_best_weights_that_are_lost_are_not_replaced_by_the_last(begun):
+    assert resume.last_checkpoint(begun) == begun / "checkpoints" / "last.ckpt"
+    best = begun / "checkpoints" / "best.ckpt"
+    content = best.read_bytes()
+    best.write_bytes(content[:-100])
+    with pytest.raises(ValueError, match=r"best\.ckpt is damaged"):
+        resume.last_checkpoint(begun)
+    best.unlink()
+    with pytest.raises(ValueError, match=r"best\.ckpt is lost"):
+        resume.last_checkpoint(begun)
+
+
+def test_a_checkpoint_that_names_code_is_not_loaded(copy):
+    class Evil:
+        def __reduce__(self):
+            return (print, ("code of a stranger",))
+
+    path = copy / "checkpoints" / "best.ckpt"
+    state = torch.load(path, weights_only=True)
+    torch.save({**state, "evil": Evil()}, path)
+    with pytest.raises(ValueError, match=r"best\.ckpt is damaged or no checkpoint"):
+        scale.load_run(copy)

@@ -1,0 +1,34 @@
+"""What a W&B run holds of the machine can be left out by one option."""
+
+import socket
+
+import pytest
+
+import scale
+from scale.training import loggers
+from scale.training.privacy import without_places
+
+
+@pytest.mark.parametrize("private", [True, False])
+def test_a_private_wandb_run_names_neither_machine_nor_folders(private, small, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    secret = tmp_path / "a secret place"
+    secret.mkdir()
+    given = [*small, "logger=wandb", f"logger.wandb.private={private}", f"data.root='{secret}'"]
+    config = scale.compose([text for text in given if text != f"data.root={small[1]}"])
+    folder = tmp_path / "run"
+    folder.mkdir()
+    made = loggers.build_loggers(config, folder)
+    loggers.log_configuration(made, config)
+    assert made[0].experiment.settings.x_disable_meta is private
+    loggers.close_loggers(made, failed=False)
+    said = b"".join(path.read_bytes() for path in folder.rglob("run-*.wandb"))
+    said += b"".join(path.read_bytes() for path in folder.rglob("wandb-metadata.json"))
+    assert said
+    assert (str(secret).encode() in said) != private
+    assert (socket.gethostname().encode() in said) != private
+
+
+def test_of_absolute_paths_the_last_part_is_left():
+    node = {"data": {"root": "/home/someone/data", "size": 28, "list": ["~/x", "a/b"]}, "seed": 0}
+    assert without_places(node) == {"data": {"root": "data", "size": 28, "list": ["x", "a/b"]}, "seed": 0}
