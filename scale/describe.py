@@ -1,5 +1,6 @@
-"""`python -m scale.describe`: what a network does with a data set's images, in shapes, multiply-adds and a picture."""
+"""`python -m scale.describe`: what is in a data set; what a network does with its images."""
 
+import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -19,10 +20,17 @@ if TYPE_CHECKING:
 
 
 HELP = """\
-usage: python -m scale.describe [data=...] [model=...] [output=FILE.png]
+usage: python -m scale.describe data=FLAG|FILE.npz [data.size=...] [data.root=DIR] [output=FILE.html]
+       python -m scale.describe [data=...] model=... [output=FILE.png]
 
-Prints the shapes on a sample's way through a SCALE network, its parameters and multiply-adds, and draws them.
+Of data, prints splits, classes and their shares, labels that occur together, intensities, exact duplicates within and
+across splits, and what to know before believing a number; output=FILE.html adds figures and examples of each class.
+A file in MedMNIST's layout is described as it is; what its labels ask is said by data.problem=..., or told from them.
+
+With model=... (or ablation=...), prints the shapes on a sample's way through a SCALE network, its parameters and
+multiply-adds, and draws them.
 """
+OF_A_NETWORK = ("model", "ablation")
 INK, PALE = "#1b1b1b", "#f4f4f4"
 COLOURS = {"planar": "#0072b2", "volumetric": "#d55e00", "fusion": "#009e73"}  # Okabe and Ito's colour-blind-safe set
 
@@ -177,9 +185,52 @@ def main() -> None:
         return
     output = [a.removeprefix("output=") for a in arguments if a.startswith("output=")]
     overrides = [a for a in arguments if not a.startswith("output=")]
+    keys = [override.partition("=")[0] for override in overrides]
+    of_data = "data" in keys and not any(key.partition(".")[0] in OF_A_NETWORK for key in keys)
+    with one_line_errors(status=USAGE):
+        overrides = _named(overrides) if of_data else overrides
     configuration.check_command_line(overrides)
     with one_line_errors(status=USAGE):
-        _describe(configuration.compose(overrides), Path(output[-1]) if output else None)
+        config, place = configuration.compose(overrides), Path(output[-1]) if output else None
+        if of_data:
+            _describe_data(config, place, command=" ".join(["python -m scale.describe", *map(shlex.quote, arguments)]))
+        else:
+            _describe(config, place)
+
+
+def _named(overrides: Sequence[str]) -> list[str]:
+    """`data=FILE.npz` as `data=npz data.path=FILE.npz`, with what its labels ask."""
+    from scale.data import archive, layout
+
+    given = dict(override.partition("=")[::2] for override in overrides)
+    path = Path(given["data"]).expanduser()
+    if path.suffix != ".npz" and not path.exists():
+        return list(overrides)
+    others = [override for override in overrides if not override.startswith("data=")]
+    if "data.problem" not in given:
+        keys = sorted(key for key in archive.headers(path) if key.endswith("_labels"))
+        labels = [layout.as_labels(key, archive.read_array(path, key)) for key in keys]
+        if not labels:
+            raise ValueError(f"data={path}: has no ..._labels; it is no file in MedMNIST's layout")
+        others.append(f"data.problem={layout.likely_problem(labels)}")
+    if "data.symmetry" not in given:
+        others.append("data.symmetry=upright")  # of training only
+    return ["data=npz", f"data.path={path.absolute()}", *others]
+
+
+def _describe_data(config: DictConfig, output: Path | None, *, command: str) -> None:
+    from scale.data.description import describe
+    from scale.reporting import data_page
+    from scale.tasks.build import build_datamodule
+    from scale.utils.files import write_text
+
+    if output is not None and (output.suffix != ".html" or not output.absolute().parent.is_dir()):
+        raise ValueError(f"output={output}: give a file that ends in .html, in a folder that is there")
+    found = describe(*build_datamodule(config).open())
+    print(data_page.text(found))
+    if output is not None:
+        write_text(output, data_page.page(found, command=command))
+        print(f"\nwritten to {output}")
 
 
 def _describe(config: DictConfig, output: Path | None) -> None:

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -46,6 +47,49 @@ def test_what_cannot_be_drawn(argument, said, monkeypatch, tmp_path, capsys):
 
 
 def test_own_files_are_not_in_the_catalog(tmp_path, capsys):
-    with pytest.raises(SystemExit):
+    with pytest.raises(ValueError, match="data=<one of them>"):
         describe._describe(config.compose(["data=npz", "data.path=x.npz", "data.problem=binary"]), None)
-    assert "data=<one of them>" in capsys.readouterr().err
+
+
+def test_data_are_described(monkeypatch, tmp_path, capsys, phantom_root):
+    path = tmp_path / "data.html"
+    samples = "data.samples={train: 48, val: 24, test: 32}"
+    arguments = ["data=phantom2d", f"data.root={phantom_root}", samples, f"output={path}"]
+    monkeypatch.setattr("sys.argv", ["describe", *arguments])
+    describe.main()
+    shown = capsys.readouterr().out
+    assert "exact duplicates: 0 inside train" in shown
+    assert "48" in shown
+    assert "Made with <code>python -m scale.describe data=phantom2d" in path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("labels", "problem"),
+    [(np.arange(6) % 2, "binary"), (np.arange(6) % 3, "multiclass"), (np.eye(6, dtype=int)[:, :4], "multilabel")],
+)
+def test_a_file_is_described_as_it_is(labels, problem, monkeypatch, tmp_path, capsys):
+    images = np.random.default_rng(0).integers(0, 256, (6, 9, 9), dtype=np.uint8)
+    found = {
+        f"{split}_{kind}": of
+        for split in ("train", "val", "test")
+        for kind, of in (("images", images), ("labels", labels))
+    }
+    np.savez(tmp_path / "mine.npz", **found)
+    monkeypatch.setattr("sys.argv", ["describe", f"data={tmp_path / 'mine.npz'}"])
+    describe.main()
+    shown = capsys.readouterr().out
+    assert f"mine.npz: {problem}" in shown
+    assert "6 in both train and val" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(["data=none.npz"], "no such file"), (["data=phantom2d", "output=x.pdf"], "give a file that ends in .html")],
+)
+def test_data_that_cannot_be_described(arguments, said, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["describe", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        describe.main()
+    assert stop.value.code == 2
+    assert said in capsys.readouterr().err

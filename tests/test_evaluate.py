@@ -8,7 +8,8 @@ from scale import evaluate
 
 def config(**given):
     """As the command line would make it."""
-    schema = {"run": None, "runs": None, "predictions": None, "output": None, "report": False, "accelerator": "cpu"}
+    schema = {"run": None, "runs": None, "predictions": None, "output": None, "report": False}
+    schema |= {"corruptions": None, "accelerator": "cpu"}
     schema["evaluation"] = {"tta": False, "calibrate": None, "threshold": None, "coverage": None}
     return OmegaConf.merge(OmegaConf.create({**schema, "data": {}}), OmegaConf.create(given))
 

@@ -57,6 +57,6 @@ class AveragedWeights(WeightAveraging):
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Forgets the average, which is in the model now: from then on what is evaluated is what was loaded.
 
-        Also where nothing was left to train, because a finished training was gone on with.
+        Also where nothing was left to train, because a finished training was resumed.
         """
         self._average_model = None

@@ -24,19 +24,18 @@ def mirror(images: Tensor, axes: tuple[int, ...]) -> Tensor:
 class Augment:
     """Random symmetries, small affine changes and intensity changes of a whole batch.
 
-    Flips, quarter turns, rotation, scaling and shift are composed into one affine matrix per sample and applied with
-    one interpolation. Only changes that the data set's `Symmetry` allows are drawn, so one configuration serves all
+    Flips, 90-degree rotations, rotation, scaling and shift are composed into one affine matrix per sample. Only changes that the data set's `Symmetry` allows are drawn, so one configuration serves all
     data sets. Every sample draws its own parameters from a CPU generator, so that a batch is augmented alike on every
     device, but for `noise`, which is drawn where the images are.
 
     Args:
         flips: mirror along the axes that the symmetry allows, each with probability 1/2.
-        quarter_turns: turn by multiples of 90 degrees in the planes in which any rotation is allowed.
+        rotate90: turn by multiples of 90 degrees in the planes in which any rotation is allowed.
         rotation: largest angle in degrees, cut to the symmetry's own limit, in each of its planes.
         scale: relative size is drawn from [1 - scale, 1 + scale].
         shift: translation along each axis, as a fraction of the axis' length.
         affine_probability: share of the samples that are rotated, scaled and shifted; the others are only flipped and
-            turned by quarters, which needs no interpolation.
+            rotated by multiples of 90 degrees, which needs no interpolation.
         brightness: added intensity is drawn from [-brightness, brightness] (images lie in [0, 1]).
         contrast: contrast factor is drawn from [1 - contrast, 1 + contrast], around the image's mean.
         gamma: exponent is drawn from [1 / (1 + gamma), 1 + gamma], uniform in its logarithm.
@@ -49,7 +48,7 @@ class Augment:
         self,
         *,
         flips: bool = True,
-        quarter_turns: bool = True,
+        rotate90: bool = True,
         rotation: float = 15.0,
         scale: float = 0.1,
         shift: float = 0.05,
@@ -77,7 +76,7 @@ class Augment:
         if padding not in ("zeros", "border", "reflection"):
             raise ValueError(f"augment.padding={padding!r}: give zeros, border or reflection")
         self.flips = flips
-        self.quarter_turns = quarter_turns
+        self.rotate90 = rotate90
         self.rotation = rotation
         self.scale = scale
         self.shift = shift
@@ -111,9 +110,7 @@ class Augment:
         factors = torch.rand(total, 4, generator=generator)
         corners = torch.rand(total, 2, images.ndim - 2, generator=generator)
         if matrix is not None:
-            theta = matrix[rows, :-1].to(images.device)
-            grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-            images = F.grid_sample(images, grid, mode="bilinear", padding_mode=self.padding, align_corners=False)
+            images = self._move(images, matrix[rows])
         images = self._intensity(images, factors[rows].to(images.device))
         if self.noise:
             images = images + self._noise(images, factors[:, 3], seed=seed)[rows]
@@ -141,7 +138,7 @@ class Augment:
                 linear[:, axis, axis] *= torch.where(flips[:, axis] < 0, -1.0, 1.0)
         for plane, (a, b) in enumerate(symmetry.planes):
             angle = angles[:, plane]
-            if self.quarter_turns and symmetry.rotation >= 180 and shape[a] == shape[b]:
+            if self.rotate90 and symmetry.rotation >= 180 and shape[a] == shape[b]:
                 angle = angle + math.pi / 2 * torch.floor(turns[:, plane] * 2)
             linear = linear @ _rotation(angle, a, b, dims)
         linear = linear / sizes[:, None, None]
@@ -154,6 +151,25 @@ class Augment:
         matrix[:, :dims, :dims] = linear.flip(1, 2)  # array order (z, y, x) -> affine_grid's (x, y, z)
         matrix[:, :dims, dims] = shifts.flip(1)
         return matrix.float()
+
+    def _move(self, images: Tensor, matrix: Tensor) -> Tensor:
+        """Applies affine matrices (B, D + 1, D + 1): flips and 90-degree rotations exactly, the rest interpolated."""
+        whole = matrix.round()
+        exact = (matrix - whole).abs().amax(dim=(1, 2)) < 1e-6
+        moved = torch.empty_like(images)
+        orientations, which = torch.unique(whole[exact], dim=0, return_inverse=True)
+        places = exact.nonzero()[:, 0]
+        for number, orientation in enumerate(orientations):
+            chosen = places[which == number].to(images.device)
+            moved[chosen] = _reorient(images[chosen], orientation)
+        rest = (~exact).nonzero()[:, 0]
+        if len(rest):
+            theta, chosen = matrix[rest, :-1].to(images), rest.to(images.device)
+            grid = F.affine_grid(theta, [len(rest), *images.shape[1:]], align_corners=False)
+            moved[chosen] = F.grid_sample(
+                images[chosen], grid, mode="bilinear", padding_mode=self.padding, align_corners=False
+            )
+        return moved
 
     def _intensity(self, images: Tensor, factors: Tensor) -> Tensor:
         shape = (-1,) + (1,) * (images.ndim - 1)
@@ -186,6 +202,15 @@ class Augment:
             inside = inside & within.view(view)
         mean = images.mean(dim=tuple(range(2, images.ndim)), keepdim=True)
         return torch.where(inside.unsqueeze(1), mean, images)
+
+
+def _reorient(images: Tensor, orientation: Tensor) -> Tensor:
+    """Images (B, C, *S) whose axes are exchanged and flipped by a signed permutation in `affine_grid`'s frame."""
+    dims = images.ndim - 2
+    linear = orientation[:dims, :dims].flip(0, 1)  # (x, y[, z]) -> array order; input axis i runs along output axis j
+    source = linear.abs().argmax(dim=0).tolist()
+    flipped = [2 + axis for axis in range(dims) if linear[source[axis], axis] < 0]
+    return images.permute(0, 1, *(2 + axis for axis in source)).flip(flipped)
 
 
 def _rotation(angle: Tensor, a: int, b: int, dims: int) -> Tensor:

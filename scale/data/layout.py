@@ -1,7 +1,7 @@
 """What the arrays of a data set in MedMNIST's layout must look like, and what can be read off them."""
 
 import itertools
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,6 +144,13 @@ def check_labels(key: str, labels: np.ndarray, count: int, layout: Layout) -> No
     wrong = np.unique(labels[(labels < 0) | (labels > highest)])
     if wrong.size:
         raise ValueError(f"{key} holds {_few(wrong)}; labels must lie in 0..{highest} ({layout.problem})")
+
+
+def likely_problem(labels: Sequence[np.ndarray]) -> str:
+    """What labels (N, L) of all splits seem to ask: grades cannot be told from classes."""
+    if labels[0].shape[1] > 1:
+        return "multilabel"
+    return "binary" if max(int(of.max(initial=0)) for of in labels) < 2 else "multiclass"
 
 
 def check_classes(labels: np.ndarray, layout: Layout) -> None:

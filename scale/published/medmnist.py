@@ -5,20 +5,6 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-# Parameters and multiply-adds of one sample: those of the same networks here; at 224 pixels the usual ImageNet ones.
-_COST = {
-    ("ResNet-18", 28): (11_169_858, 456_699_904),
-    ("ResNet-50", 28): (23_504_450, 1_047_706_624),
-    ("ResNet-18", 224): (11_177_538, 1_813_562_368),
-    ("ResNet-50", 224): (23_512_130, 4_087_140_352),
-    ("ResNet-18 + 3D", 28): (33_140_802, 17_749_103_616),
-    ("ResNet-50 + 3D", 28): (46_138_946, 23_940_882_432),
-    ("ResNet-18 + 2.5D", 28): (11_168_706, 5_944_439_808),
-    ("ResNet-18 + ACS", 28): (11_168_706, 5_944_439_808),
-    ("ResNet-50 + 2.5D", 28): (23_503_298, 12_489_523_200),
-    ("ResNet-50 + ACS", 28): (23_503_298, 12_489_523_200),
-}
-
 
 @dataclass(frozen=True)
 class Row:
@@ -45,7 +31,15 @@ class Row:
     @property
     def cost(self) -> tuple[int, int] | None:
         """Parameters and multiply-adds of the network with two classes; None where there is no one network."""
-        return _COST.get((self.method, self.input_size))
+        return costs().get((self.method, self.input_size))
+
+
+@cache
+def costs() -> dict[tuple[str, int], tuple[int, int]]:
+    """Parameters and multiply-adds of one sample of published networks, by method and input size."""
+    text = files("scale.published").joinpath("costs.csv").read_text(encoding="utf-8")
+    lines = csv.DictReader(text.splitlines())
+    return {(row["method"], int(row["input_size"])): (int(row["parameters"]), int(row["macs"])) for row in lines}
 
 
 @cache

@@ -27,7 +27,8 @@ def differences(folder: Path, metrics: Mapping[str, Any]) -> list[str]:
     variant = metrics.get("variant", "")
     if variant and variant not in options("ablation"):
         return []
-    before = _values(plain(read_config(folder)))
+    # Composing the default again, in place of a list of it here, is what keeps this true when a default changes.
+    before = values(folder)
     default = _default(*_choices(metrics))
     same_network = _option(metrics) in options("model")  # one that was built in Python has no option to compare with
     return [
@@ -35,6 +36,11 @@ def differences(folder: Path, metrics: Mapping[str, Any]) -> list[str]:
         for key, value in before.items()
         if (key not in default or value != default[key]) and (same_network or not key.startswith("model."))
     ]
+
+
+def values(folder: Path) -> dict[str, Any]:
+    """A run's recipe, by key: what two runs that are averaged over their seeds must share."""
+    return _values(plain(read_config(folder)))
 
 
 def name_of(folder: Path, metrics: Mapping[str, Any], *, given: str = "") -> str:

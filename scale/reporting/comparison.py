@@ -11,6 +11,7 @@ import numpy as np
 from scale import runs
 from scale.evaluation import delong, statistics
 from scale.reporting.page import png, render
+from scale.reporting.refresh import positive_class
 from scale.utils.files import write_text
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class _Seed:
     values: dict[str, float]
     parts: dict[str, np.ndarray]  # each test sample's part in a score's error
     labels: np.ndarray
+    positive: str  # the positive class, of a binary problem
     history: list[dict[str, float]]
 
 
@@ -90,7 +92,7 @@ def _read(folder: Path) -> _Seed:
     (auc, of_auc), (acc, of_acc) = delong.auc_parts(*scored), statistics.accuracy_parts(*scored)
     history = runs.read_history(folder)
     values, parts = {"auc": auc, "acc": acc}, {"auc": of_auc, "acc": of_acc}
-    return _Seed(folder, record["seed"], values, parts, arrays["labels"], history)
+    return _Seed(folder, record["seed"], values, parts, arrays["labels"], positive_class(record), history)
 
 
 def _check_labels(found: _Seed, others: Sequence[_Seed]) -> None:
@@ -119,8 +121,9 @@ def _table(data: str, settings: Mapping[str, Sequence[_Seed]], root: Path) -> di
     }
     curves = {name: [seed.history for seed in seeds] for name, seeds in settings.items()}
     pictures = {"strip": png(run_figures.strip(values)), "curves": png(run_figures.overlaid(curves))}
-    samples = len(next(iter(settings.values()))[0].labels)
-    return {"data": data, "rows": rows, "samples": samples, "figures": pictures}
+    first = next(iter(settings.values()))[0]
+    facts = {"samples": len(first.labels), "positive": first.positive}
+    return {"data": data, "rows": rows, "figures": pictures, **facts}
 
 
 def _against_best(rows: Sequence[dict[str, Any]], seeds: Sequence[Sequence[_Seed]], score: str) -> None:

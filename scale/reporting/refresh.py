@@ -78,6 +78,11 @@ def names_of(record: dict[str, Any]) -> list[str]:
     return [f"class {number}" for number in range(record["num_classes"])]
 
 
+def positive_class(record: dict[str, Any]) -> str:
+    """`positive class: NAME` for a binary problem, for the foot of a table; empty for others."""
+    return f"positive class: {names_of(record)[1]}" if record["problem"] == "binary" else ""
+
+
 def title_of(record: dict[str, Any]) -> str:
     """Title of a run's data set."""
     return catalog.get(record["flag"]).title if record["flag"] in catalog.FLAGS else record["flag"]

@@ -61,6 +61,7 @@ def test_means_spreads_and_paired_tests(root):
     assert any("≈" in found[data, name][4] for data in ("binary", "multiclass") for name in ("good", "like"))
     assert page.count("Critical-difference diagram") == 2
     assert 'href="binary/good/0/report.html"' in page
+    assert page.count("positive class: normal, benign") == 1  # of the binary set
     assert not re.search(r'(?:src|href)="https?:', page)
 
 
