@@ -3,6 +3,7 @@
 import functools
 import itertools
 import logging
+import os
 import signal
 import sys
 import time
@@ -29,7 +30,7 @@ log = logging.getLogger("scale")
 HELP = """\
 usage: python -m scale.train [group=option ...] [key=value ...]
 
-Trains on one MedMNIST data set, picks the epoch by val loss, tests once, and keeps everything in a run folder.
+Trains on one data set, keeps the epoch of the lowest val loss, tests once, and keeps the record in a run folder.
 
 To start with:
   python -m scale.train                                        synthetic 3D images, offline
@@ -128,11 +129,11 @@ def _ended(error: BaseException, folder: Path, *, new: bool) -> bool:
 
 def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[str, Any]:
     from scale import runs
-    from scale.runs import resume
+    from scale.runs import resume, tta
     from scale.runs.folder import write_averaged
     from scale.tasks.build import build_datamodule, build_task
     from scale.tasks.problem import Problem
-    from scale.training import before, hardware, loggers, outcome, tta
+    from scale.training import before, hardware, loggers, outcome
     from scale.training.trainer import build_trainer
 
     hardware.prepare(config)
@@ -176,7 +177,7 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[st
             **outcome.metrics(config, trainer, task, datamodule, {**outputs, **averaged}),
             "best_epoch": best,
             "seconds": {name: round(value, 3) for name, value in seconds.items()},
-            "model": {"name": outcome.choice(config, task, datamodule.image_shape), **cost},
+            "model": {"name": outcome.choice(config, task, datamodule.image_shape, folder), **cost},
         }
         if trainer.is_global_zero:
             write_averaged(folder, averaged)
@@ -219,8 +220,9 @@ def _load_best(trainer: "L.Trainer", task: "ClassificationTask", folder: Path) -
 
     folder = Path(trainer.strategy.broadcast(str(folder)))  # processes that a cluster started have names of their own
     path = folder / runs.CHECKPOINTS / "best.ckpt"
+    fast_dev_run = getattr(trainer, "fast_dev_run", False)  # Lightning sets it behind its annotations
     chooses = any(isinstance(callback, BestAndLast) for callback in trainer.checkpoint_callbacks)
-    if not path.exists() and (trainer.fast_dev_run or not chooses):  # what the training ended with
+    if not path.exists() and (fast_dev_run or not chooses):  # what the training ended with
         trainer.save_checkpoint(path)
     trainer.strategy.barrier()
     state = checkpoints.read(path)
@@ -255,6 +257,10 @@ def _job(config: DictConfig) -> str | None:
     if settings.mode == RunMode.MULTIRUN:
         return sweep_job.run(config)
     end_with_parent()
+    if os.environ.get("LOCAL_RANK", "0") == "0":  # before anything heavy is imported
+        network, data = (settings.runtime.choices[group] for group in ("model", "data"))
+        with one_line_errors():
+            print(f"scale: {network} on {data}, seed {config.seed}: loading PyTorch and the data", flush=True)
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
     logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of its font cache

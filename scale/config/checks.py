@@ -1,10 +1,11 @@
 """Values that a configuration must not have: choices that do not exist, and numbers that are not possible."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from scale.config import bounds
-from scale.data import catalog
+from scale.data import catalog, companion
 from scale.utils.choices import nearest
 
 PRECISIONS = ("highest", "high", "medium")  # of torch.set_float32_matmul_precision
@@ -23,7 +24,6 @@ LEAST = {  # numbers of a configuration of `scale.train`; null is allowed where 
     "budget.samples": 1,
     "budget.min_epochs": 1,
     "data.eval_batch_size": 1,
-    "data.num_workers": 0,
     "trainer.num_nodes": 1,
     "trainer.accumulate_grad_batches": 1,
     "trainer.check_val_every_n_epoch": 1,
@@ -32,6 +32,7 @@ LEAST = {  # numbers of a configuration of `scale.train`; null is allowed where 
 
 def of_train(node: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong with the values of a configuration of `scale.train`."""
+    yield from bounds.problems(node)
     for key, low in LEAST.items():
         part: Any = node
         for name in key.split("."):
@@ -41,7 +42,6 @@ def of_train(node: Mapping[str, Any]) -> Iterator[str]:
     if node["seed"] > LARGEST_SEED:
         yield f"seed={node['seed']}: give a number of at most {LARGEST_SEED}"
     yield from wrong_choice("matmul_precision", node["matmul_precision"], PRECISIONS)
-    yield from bounds.problems(node)
     yield from of_evaluation(node["evaluation"])
     trainer = node["trainer"]
     yield from wrong_choice("trainer.precision", str(trainer.get("precision", "32-true")), PRECISIONS_OF_TRAINER)
@@ -57,6 +57,9 @@ def of_train(node: Mapping[str, Any]) -> Iterator[str]:
             "optimizer's gradients in mixed precision; leave optimizer.fused out, or give trainer.gradient_clip_val=0"
         )
     data = node["data"]
+    own = str(data.get("_target_")).endswith(".NpzDataModule") and data.get("problem") is None
+    if own and not companion.path_of(Path(str(data["path"])).expanduser()).is_file():
+        yield "data.problem must be given: binary, multiclass, multilabel or ordinal (a prepared file says it itself)"
     if wrong := wrong_dims(node["data_dims"], spatial_dims(data)):
         yield wrong
     if data.get("flag") is not None:

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from scale.config import checks, schemas, signatures, targets
-from scale.config.keys import LISTS, SUPPLIED, key_of, plain
+from scale.config.keys import LISTS, SUPPLIED, current, key_of, plain
 from scale.utils.choices import nearest
 from scale.utils.slurm import slurm_job
 
@@ -91,6 +91,7 @@ def compose(
     Raises:
         ConfigError: with every problem that was found.
     """
+    overrides = [current(override) for override in overrides]
     problems: list[str] = []
     config = None
     try:
@@ -143,7 +144,7 @@ def instantiate(node: Any, *, allow: Sequence[str] | None = None, **supplied: An
     settings = plain(node)
     root = node._get_root() if isinstance(node, DictConfig) else None
     if allow is None:
-        allow = list(root.get("allow") or ()) if root is not None and root is not node else []
+        allow = list(root.get("allow") or ()) if isinstance(root, DictConfig) and root is not node else []
     targets.check(settings, allow)
     for _, target in targets.of(settings):
         targets.find(target, allow)

@@ -3,16 +3,18 @@
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from scale.data import catalog, counterfactual, phantom, store
+from scale.data import catalog, companion, counterfactual, folds, phantom, store
 from scale.data.catalog import DataSet, Symmetry
 from scale.data.datamodule import ImageDataModule
+from scale.data.folds import Selected
 from scale.data.store import Split
 from scale.utils.files import exclusive
 
@@ -20,13 +22,17 @@ from scale.utils.files import exclusive
 class NpzDataModule(ImageDataModule):
     """A user's own file in MedMNIST's layout: `{train,val,test}_images` uint8 and `{split}_labels`.
 
+    What `python -m scale.prepare` has written says itself what it is, in its companion.
+
     Args:
         path: the npz file.
-        problem: what the labels ask: `binary`, `multiclass`, `multilabel` or `ordinal`.
+        problem: what the labels ask: `binary`, `multiclass`, `multilabel` or `ordinal`; the companion's if None.
         symmetry: changes of pose that keep the label: `upright` (none but small rotations), `mirrored` (also
-            left-right, the last spatial axis) or `free` (every flip and rotation).
+            left-right, the last spatial axis) or `free` (every flip and rotation); the companion's, else upright, if
+            None.
         spatial_dims: 2 or 3, where the images' shape does not tell.
         cache: folder for memory-mapped copies of large files; next to the npz if None.
+        fold: of a file that was prepared with folds: the one that is tested on. The next one chooses the epoch.
         options: those of `ImageDataModule`.
     """
 
@@ -34,35 +40,60 @@ class NpzDataModule(ImageDataModule):
         self,
         path: str,
         *,
-        problem: Literal["binary", "multiclass", "multilabel", "ordinal"],
-        symmetry: Literal["upright", "mirrored", "free"] = "upright",
+        problem: Literal["binary", "multiclass", "multilabel", "ordinal"] | None = None,
+        symmetry: Literal["upright", "mirrored", "free"] | None = None,
         spatial_dims: int | None = None,
         cache: str | None = None,
+        fold: int | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        if symmetry not in ("upright", "mirrored", "free"):
+        if symmetry not in (None, "upright", "mirrored", "free"):
             raise ValueError(f"data.symmetry={symmetry!r}: give upright, mirrored or free")
         self.path, self.problem, self.symmetry = Path(path).expanduser(), problem, symmetry
-        self.spatial_dims, self.cache = spatial_dims, cache
+        self.spatial_dims, self.cache, self.fold = spatial_dims, cache, fold
 
     def open(self) -> tuple[DataSet, dict[str, Split]]:
         """Reads the file and what it says of itself."""
+        return self.open_file(self.file(), name=self.path.stem)
+
+    def file(self) -> Path:
+        """The npz file; raises FileNotFoundError where there is none."""
         if not self.path.is_file():
             raise FileNotFoundError(f"data.path={self.path}: no such file: {self.path.absolute()}")
-        layout = store.layout(self.path, problem=self.problem, spatial_dims=self.spatial_dims)
-        splits = store.read(self.path, problem=self.problem, spatial_dims=self.spatial_dims, cache=self.cache)
-        name = re.sub(r"[^a-z0-9-]", "", self.path.stem.lower()) or "npz"
+        return self.path
+
+    def open_file(self, path: Path, *, name: str) -> tuple[DataSet, dict[str, Split]]:
+        """The same of a file that is known to be there.
+
+        Args:
+            path: the npz file.
+            name: of the data set.
+        """
+        said = companion.read(path) or {}
+        problem = self.problem or said.get("problem")
+        if problem is None:
+            raise ValueError(f"data.problem: give binary, multiclass, multilabel or ordinal; {path.name} does not say")
+        dims = self.spatial_dims or said.get("spatial_dims")
+        layout = store.layout(path, problem=problem, spatial_dims=dims)
+        splits = store.read(path, problem=problem, spatial_dims=dims, cache=self.cache)
+        classes = said.get("classes")
+        if classes is not None and len(classes) != layout.num_classes:
+            raise ValueError(f"{path.name} has {layout.num_classes} classes, but its companion names {len(classes)}")
+        if self.fold is not None:
+            splits = _of_fold(splits, folds.rows_of_fold(path, self.fold))
+        self.preprocessing = said.get("preprocessing")
+        name = re.sub(r"[^a-z0-9-]", "", name.lower()) or "npz"
         info = _describe(
             f"own-{name}" if name in catalog.FLAGS else name,  # not to be taken for the published set
-            title=self.path.name,
-            problem=self.problem,
+            title=str(said.get("title", path.name)),
+            problem=problem,
             num_classes=layout.num_classes,
             channels=layout.channels,
             shape=layout.shape,
-            symmetry=self.symmetry,
+            symmetry=self.symmetry or said.get("symmetry") or "upright",
         )
-        return info, splits
+        return info if classes is None else replace(info, labels=tuple(classes)), splits
 
 
 class PhantomDataModule(ImageDataModule):
@@ -144,6 +175,21 @@ class PhantomDataModule(ImageDataModule):
             shape=(recipe["size"],) * recipe["spatial_dims"],
             symmetry="free",
         )
+
+
+def _of_fold(splits: Mapping[str, Split], rows: Mapping[str, np.ndarray]) -> dict[str, Split]:
+    """The same samples in the splits of one fold."""
+    parts = [splits[name] for name in store.SPLITS]
+    labels = np.concatenate([part.labels for part in parts])
+    masks = [part.masks for part in parts if part.masks is not None]
+    return {
+        name: Split(
+            Selected([part.images for part in parts], chosen),
+            labels[chosen],
+            Selected(masks, chosen) if len(masks) == len(parts) else None,
+        )
+        for name, chosen in rows.items()
+    }
 
 
 def _describe(

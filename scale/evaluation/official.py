@@ -49,6 +49,11 @@ def file_name(flag: str, *, size: int, split: str, auc: float, acc: float, run: 
     return name
 
 
+def run_name(model: str, seed: int) -> str:
+    """What stands behind the @, such as `scale_tiny-seed0`; a hyphen for what the parser or a path would trip over."""
+    return f"{re.sub(r'[^A-Za-z0-9_+-]', '-', model)}-seed{seed}"
+
+
 def parse_name(path: str | Path) -> Name:
     """Take the name of a prediction file apart.
 

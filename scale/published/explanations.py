@@ -64,6 +64,7 @@ def add(folders: Iterable[str | Path], path: Path, *, variant: str = "") -> None
     """
     for folder in folders:
         new = rows_of(folder, variant=variant)
+        # A method that is measured again replaces all that was known of it: metrics of two settings do not mix.
         places = {(_run(row), row["method"]) for row in new}
         kept = [row for row in read(path) if (_run(row), row["method"]) not in places]
         write_csv(path, COLUMNS, sorted(kept + new, key=_run), digits=6)

@@ -26,6 +26,8 @@ from scale.runs.reading import (
 )
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from scale.data.datamodule import ImageDataModule
     from scale.tasks.classification import ClassificationTask
 
@@ -50,6 +52,45 @@ class Run:
     predictions: dict[str, dict[str, np.ndarray]]
     model: "ClassificationTask"
     datamodule: "ImageDataModule"
+
+    def __repr__(self) -> str:
+        """Five lines: what it is, the network, val, test, where."""
+        m, model = self.metrics, self.metrics["model"]
+        cost = f"{model['parameters']:,} parameters, {model['macs'] / 1e9:.3f} G MACs"
+        lines = [
+            f"Run of {model['name']} on {m['flag']} ({m['size']} pixels, {m['problem']}), seed {m['seed']}",
+            f"  model   {type(self.model.net).__name__}, {cost}, best epoch {m['best_epoch']} of {m['epochs']}",
+            *(f"  {split:7} {self._scores(split)}" for split in ("val", "test")),
+            f"  folder  {self.folder}",
+        ]
+        return "\n".join(lines)
+
+    def predict(self, images: Any, *, alpha: float = 0.1, calibrate: bool = True) -> "pd.DataFrame":
+        """Predictions of new images or files, as `python -m scale.predict` makes them.
+
+        Args:
+            images: a path or an array, or a list of them, as `scale.inference.predictor.Predictor.predict` takes them.
+            alpha: share of conformal sets that may miss the true class.
+            calibrate: divide logits by the temperature that fits val best.
+
+        Returns:
+            A row for each image: predicted class, probabilities, conformal set, entropy, energy, and whether it looks
+            unlike the training data.
+
+        Raises:
+            ValueError: an image that cannot be used; says which and why.
+        """
+        from scale.inference.predictor import Predictor
+
+        return Predictor.of_runs([self], alpha=alpha, calibrate=calibrate).predict(images)
+
+    def _scores(self, split: str) -> str:
+        found = self.metrics.get(split)
+        if found is None:
+            return "not evaluated"
+        known = {name: found.get(name) for name in ("auc", "acc")}
+        scores = "  ".join(f"{name.upper()} {'undefined' if v is None else f'{v:.3f}'}" for name, v in known.items())
+        return f"{scores}  ({self.metrics['samples'][split]:,} samples)"
 
 
 def load_run(

@@ -10,7 +10,7 @@ import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from scale.config.keys import flat
+from scale.config.keys import flat, in_todays_words
 from scale.data import archive
 from scale.utils.files import read_csv, read_json
 
@@ -78,7 +78,7 @@ def read_config(folder: str | Path) -> DictConfig:
         raise ValueError(f"{path} holds an interpolation (${{...}}), which the record of a run does not; {ANOTHER}")
     OmegaConf.set_struct(config, False)
     config.allow = []
-    return config
+    return in_todays_words(config)
 
 
 def check_config(config: DictConfig, folder: str | Path) -> None:
@@ -93,9 +93,10 @@ def read_overrides(folder: str | Path) -> list[str]:
     """The command line that a run was begun with, its `overrides.yaml`. Raises ValueError if it is damaged."""
     path = Path(folder) / OVERRIDES
     found = load_yaml(path)
-    if not isinstance(found, ListConfig) or not all(isinstance(text, str) for text in OmegaConf.to_container(found)):
+    texts = OmegaConf.to_container(found) if isinstance(found, ListConfig) else None
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise ValueError(f"{path} is damaged: it is no list of overrides; {ANOTHER}")
-    return [str(text) for text in found]
+    return [str(text) for text in texts]
 
 
 def load_yaml(path: Path) -> Any:

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from scale import runs
 from scale.config import options_first
-from scale.config.keys import DATA_PATHS, Kind, flat, key_of, kind, plain
+from scale.config.keys import DATA_PATHS, Kind, current, flat, key_of, kind, plain
 from scale.runs import checkpoints, vetting
 from scale.runs.provenance import source
 from scale.runs.reading import check_config
@@ -66,7 +66,7 @@ def expand(arguments: Sequence[str]) -> list[str]:
     replaced = {key_of(argument) for argument in others} | set(KEYS)
     config = runs.read_config(folder)
     check_config(config, folder)
-    kept = [_whole(override, config) for override in recorded if key_of(override) not in replaced]
+    kept = [_whole(current(override), config) for override in recorded if key_of(override) not in replaced]
     own_options = get_args_parser().parse_args(others)
     if record.get("config_dir") and not own_options.config_dir:
         raise ValueError(
@@ -83,6 +83,7 @@ def expand(arguments: Sequence[str]) -> list[str]:
     whole = options_first([*kept, *others, f"{key}={_quoted(folder)}"])
     composed = [*kept, *own_options.overrides, f"{key}={_quoted(folder)}"]
     vetting.check(composed, own_options.overrides, folder, config_dir=own_options.config_dir)
+    # Hydra takes the last of equal keys: what is given now counts more than what is recorded, and the folder most.
     return [*whole, *([f"hydra.run.dir={_quoted(folder)}"] if key == "resume" else [])]
 
 
@@ -151,6 +152,8 @@ def last_checkpoint(folder: Path) -> Path | None:
         path = folder / runs.CHECKPOINTS / name
         if not path.exists():
             continue
+        # Reading it whole is the only proof that it is whole: a disk that was full, or a machine that lost its power,
+        # leaves files that exist.
         try:
             state = checkpoints.read(path)
         except ValueError as error:

@@ -85,9 +85,13 @@ def write(
     from scale import runs
     from scale.evaluation import official
     from scale.reporting.run_figures import draw
+    from scale.runs import inputs as run_inputs
     from scale.runs.folder import write_predictions
+    from scale.utils.files import write_json
 
     names, problem = list(datamodule.info.labels), metrics["problem"]
+    inputs = run_inputs.content(metrics["image_shape"], names, datamodule.info.title, datamodule.preprocessing)
+    write_json(folder / run_inputs.NAME, inputs)
     for split, found in outputs.items():
         write_predictions(folder, split, found)
         if not partial:  # an official file has a row for every sample
@@ -99,7 +103,7 @@ def write(
                 flag=metrics["flag"],
                 size=metrics["size"],
                 split=split,
-                run=f"scale-seed{metrics['seed']}",
+                run=official.run_name(metrics["model"]["name"], metrics["seed"]),
             )
     arrays = None
     if "test" in outputs and not partial:
@@ -131,13 +135,18 @@ def _mistaken(
     return dict(zip(rows, images, strict=True))
 
 
-def choice(config: DictConfig, task: "ClassificationTask", image_shape: Sequence[int]) -> str:
-    """What the model is called: after the option's name on the command line, else the class."""
+def choice(config: DictConfig, task: "ClassificationTask", image_shape: Sequence[int], folder: Path) -> str:
+    """What the model is called: the option of the group `model` that was given, else the class."""
     from hydra.core.hydra_config import HydraConfig
 
+    from scale.runs.reading import read_overrides
     from scale.tasks.build import model_name
 
-    found = HydraConfig.get().runtime.choices["model"] if HydraConfig.initialized() else type(task.net).__name__
+    if HydraConfig.initialized():
+        found = HydraConfig.get().runtime.choices["model"]
+    else:  # called from Python
+        named = [text.removeprefix("model=") for text in read_overrides(folder) if text.startswith("model=")]
+        found = named[-1] if named else type(task.net).__name__
     return model_name(config, choice=str(found), spatial_dims=len(image_shape) - 1)
 
 

@@ -96,7 +96,7 @@ class Job:
             self.explainer.scores,
             {name: self._prepared(images) for name, images in changed.items()},
             torch.as_tensor(truth.astype(np.int64)),
-            masks.reshape(len(masks), -1).any(axis=1),
+            np.asarray(masks.reshape(len(masks), -1).any(axis=1)),
             batch_size=self.explainer.settings.batch_size,
         )
 
