@@ -132,7 +132,7 @@ def _mistaken(
 
 
 def choice(config: DictConfig, task: "ClassificationTask", image_shape: Sequence[int], folder: Path) -> str:
-    """What the model is called: the option of the group `model`, given on the command line or in Python, else the class."""
+    """What the model is called: the option of the group `model` that the run was composed with, else the class."""
     from hydra.core.hydra_config import HydraConfig
 
     from scale.runs.reading import read_overrides
