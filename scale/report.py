@@ -89,16 +89,14 @@ def _leaderboard(output: str, lists: dict[str, list[str]], *, command: str) -> N
 def _missing(folders: Sequence[str]) -> "list[Gap]":
     """Jobs of the named sweeps that have no folder."""
     from scale.reporting.verified import Gap
-    from scale.sweeps import report as sweep_report
-    from scale.sweeps.folder import PLAN
+    from scale.sweeps.folder import JOB, PLAN, read
 
-    sweeps = [Path(folder) for folder in folders if (Path(folder) / PLAN).is_file()]
-    return [
-        Gap(sweep, f"has no run of its job {row['number']}: {row['overrides']}")
-        for sweep in sweeps
-        for row in sweep_report.collect(sweep)[0]
-        if not row["folder"]
-    ]
+    found = []
+    for sweep in (Path(folder) for folder in folders if (Path(folder) / PLAN).is_file()):
+        begun = {read(path)["number"] for path in sweep.glob(f"**/{JOB}")}
+        jobs = enumerate(read(sweep / PLAN)["jobs"])
+        found += [Gap(sweep, f"has no run of its job {n}: {' '.join(job)}") for n, job in jobs if n not in begun]
+    return found
 
 
 def _tables(folders: Sequence[str], flags: Sequence[str], one: dict[str, str]) -> None:

@@ -129,11 +129,11 @@ def _ended(error: BaseException, folder: Path, *, new: bool) -> bool:
 
 def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[str, Any]:
     from scale import runs
-    from scale.runs import resume
+    from scale.runs import resume, tta
     from scale.runs.folder import write_averaged
     from scale.tasks.build import build_datamodule, build_task
     from scale.tasks.problem import Problem
-    from scale.training import before, hardware, loggers, outcome, tta
+    from scale.training import before, hardware, loggers, outcome
     from scale.training.trainer import build_trainer
 
     hardware.prepare(config)
@@ -220,8 +220,9 @@ def _load_best(trainer: "L.Trainer", task: "ClassificationTask", folder: Path) -
 
     folder = Path(trainer.strategy.broadcast(str(folder)))  # processes that a cluster started have names of their own
     path = folder / runs.CHECKPOINTS / "best.ckpt"
+    fast_dev_run = getattr(trainer, "fast_dev_run", False)  # Lightning sets it behind its annotations
     chooses = any(isinstance(callback, BestAndLast) for callback in trainer.checkpoint_callbacks)
-    if not path.exists() and (trainer.fast_dev_run or not chooses):  # what the training ended with
+    if not path.exists() and (fast_dev_run or not chooses):  # what the training ended with
         trainer.save_checkpoint(path)
     trainer.strategy.barrier()
     state = checkpoints.read(path)

@@ -1,4 +1,4 @@
-"""`python -m scale.tune`: search for a better configuration by val AUC; each trial is a run in a process of its own."""
+"""`python -m scale.tune`: search for a better configuration; each trial is a run in a process of its own."""
 
 import argparse
 import logging
@@ -27,10 +27,11 @@ BEST, LOG = "best", "tune.log"
 HELP = """\
 usage: python -m scale.tune [study=DIR] [tune=SPACE] [n_trials=20] [n_jobs=1] [group=option ...] [key=value ...]
 
-Searches for a better configuration by val AUC. Each trial is a run in a process of its own, which never looks at the
-test split; all train with the same seed. Trial 0 is the configuration itself, as python -m scale.train takes it. A
-trial that is worse than the median is stopped early. The same command goes on where an earlier one stopped; given in
-several terminals, it shares the work.
+Searches for a better configuration. Each trial is a run in a process of its own, which never looks at the test split;
+all train with the same seed. Trial 0 is the configuration itself, as python -m scale.train takes it. The objective is
+the val AUC of the kept epoch: of the one with the lowest val loss, as in any run (callbacks.checkpoint.monitor=auc: the
+highest val AUC). A trial that has not reached the median of that figure at the same epoch is stopped early. The same
+command resumes a study that was stopped; given in several terminals, it shares the work.
 
   python -m scale.tune data=breastmnist n_trials=40
   python -m scale.tune data=breastmnist tune=optimizer n_jobs=2        two trials at a time
@@ -117,8 +118,9 @@ def tune(plan: Plan) -> "Study":
 
     Raises:
         ValueError: the folder holds another study; the configuration cannot be written as a file; every trial fails.
-        KeyboardInterrupt: it was asked to stop; the same command goes on.
+        KeyboardInterrupt: it was asked to stop; the same command resumes.
     """
+    from scale.runs import machine
     from scale.training.logs import logging_to
     from scale.tuning import report as study_report
     from scale.tuning import space as spaces
@@ -147,13 +149,15 @@ def tune(plan: Plan) -> "Study":
             overrides=[*_flags(plan), *spaces.without(plan.overrides, plan.space)],
             n_trials=settings.n_trials,
             n_jobs=settings.n_jobs,
-            environment=lambda slot: _environment(plan, slot),
+            environment=lambda slot: machine.share(
+                slot, slots=settings.n_jobs, visible=machine.visible_gpus(), trainer=plan.config.trainer
+            ),
             better=lambda: write_best(plan, study),
         )
         try:
             runner.run()
         except KeyboardInterrupt:
-            log.warning("stopped; the running trials are saved. The same command goes on")
+            log.warning("stopped; the running trials are saved. The same command resumes them")
             raise
         finally:
             write_best(plan, study)
@@ -166,23 +170,28 @@ def write_best(plan: Plan, study: "Study") -> None:
     """Writes the best trial as an experiment of the study's folder."""
     from scale.config import experiment
     from scale.tuning import space as spaces
+    from scale.tuning.study import OBJECTIVE
 
     best = study.best()
     if best is None:
         return
     values = [spaces.assignment(key, value) for key, value in best.params.items()]
-    text = (
-        f"{_command(plan)}\nTrial {best.number} of {study.begun()}: val AUC {best.value:.4f}. Test was not looked at."
-    )
+    found = f"Trial {best.number} of {study.begun()}: {OBJECTIVE} {best.value:.4f}. Test was not looked at."
+    text = f"{_command(plan)}\n{found}"
     overrides = [*spaces.without(plan.overrides, plan.space), *values]
     experiment.write(plan.folder, BEST, overrides, config_dir=plan.config_dir, comment=text)
 
 
 def summary(plan: Plan, study: "Study") -> str:
     """What was found, in a few lines."""
+    from scale.tuning.study import OBJECTIVE
+
     trials = study.trials()
     counts = Counter(trial.state.name.lower() for trial in trials)
-    lines = [f"{len(trials)} trials: " + ", ".join(f"{count} {state}" for state, count in counts.items())]
+    lines = [
+        f"objective: {OBJECTIVE}",
+        f"{len(trials)} trials: " + ", ".join(f"{count} {state}" for state, count in counts.items()),
+    ]
     best = study.best()
     first = next(
         (t for t in trials if t.number == 0 and "fixed_params" in t.system_attrs and t.value is not None), None
@@ -204,22 +213,6 @@ def _command(plan: Plan) -> str:
 
 def _flags(plan: Plan) -> list[str]:
     return [f"--config-dir={Path(plan.config_dir).resolve()}"] if plan.config_dir else []
-
-
-def _environment(plan: Plan, slot: int) -> dict[str, str]:
-    """A trial's share of the machine."""
-    from scale.runs.machine import cores, gpus_of, visible_gpus
-
-    slots, trainer = plan.settings.n_jobs, plan.config.trainer
-    if slots == 1:
-        return {}
-    variables = {"OMP_NUM_THREADS": str(max(1, cores() // slots))}
-    visible = visible_gpus()
-    if visible and trainer.accelerator in ("gpu", "cuda", "auto"):
-        devices = trainer.devices if isinstance(trainer.devices, int) else None
-        share = gpus_of(slot, slots=slots, visible=visible, devices=devices)
-        variables["CUDA_VISIBLE_DEVICES"] = ",".join(share)
-    return variables
 
 
 def _split(overrides: Sequence[str], problems: list[str]) -> tuple[list[str], list[str]]:

@@ -13,10 +13,10 @@ from omegaconf import OmegaConf
 import scale
 from scale import runs
 from scale.data import catalog, phantom
-from scale.evaluate import evaluate_run, score_file
 from scale.evaluation.bootstrap import bootstrap
 from scale.runs import read_history
 from scale.runs.predict import predict
+from scale.runs.recompute import evaluate_run, score_file
 from scale.train import train
 from scale.training import outcome
 

@@ -15,9 +15,9 @@ from omegaconf import OmegaConf
 from processes import wait_for
 
 from scale import config, tune
-from scale.evaluate import evaluate_run
 from scale.published import ours as report
 from scale.runs import process as jobs
+from scale.runs.recompute import evaluate_run
 
 STAND_IN = (sys.executable, "-S", str(Path(__file__).with_name("stand_in.py")))
 SPACE = "optimizer.lr: {low: 1e-4, high: 0.1, log: true}\noptimizer.weight_decay: {low: 0.01, high: 0.5}\n"
@@ -135,14 +135,23 @@ def test_trials_at_the_same_time(given, own, tmp_path, monkeypatch):
     assert max(at_once) == 2
 
 
-def test_trials_at_the_same_time_share_the_machine(given, own, monkeypatch):
+def test_trials_at_the_same_time_share_the_machine(given, own, tmp_path, monkeypatch):
+    seen = []
+
+    class Runner:
+        def __init__(self, study, *, environment, n_jobs, **_):
+            seen.append([environment(slot) for slot in range(n_jobs)])
+
+        def run(self):
+            pass
+
+    monkeypatch.setattr("scale.tuning.trials.Runner", Runner)
     monkeypatch.setattr("scale.runs.machine.cores", lambda: 8)
     monkeypatch.setattr("scale.runs.machine.visible_gpus", lambda: ["4", "5"])
-    plan = tune.plan([*given, "n_jobs=2", "trainer=gpu"], config_dir=own)
-    shares = [tune._environment(plan, slot) for slot in (0, 1)]
-    assert shares == [{"OMP_NUM_THREADS": "4", "CUDA_VISIBLE_DEVICES": name} for name in ("4", "5")]
-    assert tune._environment(tune.plan([*given, "n_jobs=2"], config_dir=own), 0) == {"OMP_NUM_THREADS": "4"}
-    assert tune._environment(tune.plan(given, config_dir=own), 0) == {}
+    for number, more in enumerate((["n_jobs=2", "trainer=gpu"], ["n_jobs=2"], [])):
+        run([*given, f"study={tmp_path / str(number)}"], own, *more)
+    gpus = [{"OMP_NUM_THREADS": "4", "CUDA_VISIBLE_DEVICES": name} for name in ("4", "5")]
+    assert seen == [gpus, [{"OMP_NUM_THREADS": "4"}] * 2, [{}]]
 
 
 def test_a_run_that_is_killed_goes_on(given, own, tmp_path, monkeypatch):
@@ -162,7 +171,7 @@ def test_a_run_that_is_killed_goes_on(given, own, tmp_path, monkeypatch):
     assert ended == [-9]
     assert states(study) == ["COMPLETE"]
     assert lines(study.run_folder(0) / "computed.txt") == list("012345")
-    assert "SIGKILL ended its process; begun again (1 of 2)" in (tmp_path / "study" / "tune.log").read_text()
+    assert "SIGKILL ended its process; resumed (1 of 2)" in (tmp_path / "study" / "tune.log").read_text()
 
 
 def test_trials_that_fail_are_recorded_and_the_others_go_on(given, own, tmp_path, monkeypatch, capsys):
@@ -188,6 +197,13 @@ def test_a_killed_command_is_gone_on_with(given, own, tmp_path):
     study = run(given, own, "n_trials=3", "prune=false")
     assert states(study) == ["COMPLETE"] * 3
     assert lines(second) == list("012345")  # no epoch twice, and none left out
+    for (
+        trial
+    ) in study.trials():  # sampler and pruner are told of the same figure: the AUC of the kept epoch, not the best
+        curve = list(trial.intermediate_values.values())
+        assert trial.value == curve[-1] == curve[3] > curve[2]
+        with (study.run_folder(trial.number) / "history.csv").open() as file:
+            assert max(float(row["val/auc"]) for row in csv.DictReader(file)) > trial.value
     assert [list(t.intermediate_values) for t in study.trials()] == [list(range(6))] * 3
 
 
@@ -204,7 +220,7 @@ def test_a_command_that_is_asked_to_stop_leaves_its_trial_to_the_next(given, own
     with pytest.raises(KeyboardInterrupt):
         run(given, own, "n_trials=1")
     asking.join()
-    assert "The same command goes on" in capsys.readouterr().out
+    assert "The same command resumes" in capsys.readouterr().out
     assert len(lines(computed)) < 6
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     study = run(given, own, "n_trials=1")
@@ -213,10 +229,11 @@ def test_a_command_that_is_asked_to_stop_leaves_its_trial_to_the_next(given, own
 
 
 def test_processes_share_a_study(given, own, tmp_path, capsys, monkeypatch):
-    other = begin(given, own, "n_trials=6", "prune=false", STAND_IN_SECONDS="0.15")
-    wait_for(lambda: lines(tmp_path / "study" / "trials" / "0000" / "computed.txt"))
     monkeypatch.setenv("STAND_IN_SECONDS", "0.15")
-    study = run(given, own, "n_trials=6", "prune=false")
+    plan = tune.plan([*given, "n_trials=6", "prune=false"], config_dir=own)  # not while the other one works
+    other = begin(given, own, "n_trials=6", "prune=false")
+    wait_for(lambda: lines(tmp_path / "study" / "trials" / "0000" / "computed.txt"))
+    study = tune.tune(plan)
     said = [other.communicate(timeout=500)[0], capsys.readouterr().out]
     assert other.returncode == 0
     assert states(study) == ["COMPLETE"] * 6  # not one too many
@@ -340,8 +357,8 @@ def test_killed_and_shared_with_real_runs_the_record_is_the_same(small, own, tmp
     os.kill(_trial_process(parts / "trials" / "0001"), signal.SIGKILL)
     out, _ = second.communicate(timeout=1200)
     assert second.returncode == 0, out
-    assert "trial 0 goes on after epoch" in out
-    assert "trial 1: SIGKILL ended its process; begun again (1 of 2)" in out
+    assert "trial 0 resumes after epoch" in out
+    assert "trial 1: SIGKILL ended its process; resumed (1 of 2)" in out
     for number in ("0000", "0001"):
         assert "goes on from last.ckpt" in (parts / "trials" / number / "train.log").read_text()
 

@@ -29,20 +29,34 @@ class AveragedWeights(WeightAveraging):
             for tensor, newer in zip(averaged, current, strict=True):
                 tensor.copy_(newer)
             return
-        # With half precision the average is kept in single precision, which can add a hundredth to a number.
-        current = [newer.to(tensor.dtype) for tensor, newer in zip(averaged, current, strict=True)]
-        decay = min(self.decay, (1 + float(count)) / (10 + float(count)))
-        get_ema_multi_avg_fn(decay)(averaged, current, count)
+        get_ema_multi_avg_fn(self._decay(count))(averaged, current, count)
+
+    def _average_one(self, averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+        """The same for one tensor of a network in half precision, whose average has single precision."""
+        if not averaged.is_floating_point():
+            return current
+        return averaged.lerp(current.to(averaged.dtype), 1 - self._decay(count))
+
+    def _decay(self, count: Tensor | int) -> float:
+        return min(self.decay, (1 + float(count)) / (10 + float(count)))
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Makes the average; in double precision, to which Lightning converts the network only later."""
+        """Makes the average, before Lightning converts the network: in double precision where that will have it.
+
+        Of a network in half precision it stays in single precision, in which a hundredth can be added to a number.
+        """
         super().setup(trainer, pl_module, stage)
-        if self._average_model is not None and trainer.precision == "64-true":
+        if self._average_model is None:
+            return
+        if trainer.precision == "64-true":
             self._average_model.double()
+        elif trainer.precision in ("bf16-true", "16-true"):  # all tensors at once only where they have one type
+            self._average_model.multi_avg_fn = None
+            self._average_model.avg_fn = self._average_one
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Forgets the average, which is in the model now: from then on what is evaluated is what was loaded.
 
-        Also where nothing was left to train, because a finished training was gone on with.
+        Also where nothing was left to train, because a finished training was resumed.
         """
         self._average_model = None

@@ -1,9 +1,9 @@
 """Checkpoints in the run folder: of every epoch, every few minutes, and when the run is asked to stop."""
 
-import math
 import os
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 
-from scale.runs import CHECKPOINTS
+from scale.runs import CHECKPOINTS, kept
 from scale.runs.interruption import Interrupted, Signals
 
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
@@ -80,21 +80,18 @@ class BestAndLast(Checkpoint):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Saves the epoch, and once more as the best one if it is."""
-        values = trainer.callback_metrics
-        better = False
-        if "val/auc" in values:
-            auc, loss = float(values["val/auc"]), float(values["val/loss"])
-            auc, loss = -1.0 if math.isnan(auc) else auc, math.inf if math.isnan(loss) else loss
-            by_auc = (auc, 0.0 if self.first_of_equals else -loss)
-            rank = (-loss, 0.0) if self.monitor == "loss" else by_auc
-            better = self.best is None or rank > self.best
-            if better:
-                self.best, self.best_epoch = rank, trainer.current_epoch
+        better = self.improves(trainer.callback_metrics)
+        if better:
+            self.best, self.best_epoch = self._rank(trainer.callback_metrics), trainer.current_epoch
         self._batches = 0
         self.save(trainer, best=better)
         received, _ = self._agree(trainer, due=False)
         if received:
             raise Interrupted(received)
+
+    def improves(self, values: Mapping[str, Any]) -> bool:
+        """Whether an epoch with these figures takes the place of the best one so far."""
+        return "val/auc" in values and (self.best is None or self._rank(values) > self.best)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Gives the signals back."""
@@ -139,6 +136,9 @@ class BestAndLast(Checkpoint):
         self._batches = state_dict["batches"]
         best = state_dict["best"]
         self.best, self.best_epoch = None if best is None else (best[0], best[1]), state_dict["best_epoch"]
+
+    def _rank(self, values: Mapping[str, Any]) -> tuple[float, float]:
+        return kept.rank(values, monitor=self.monitor, first_of_equals=self.first_of_equals)
 
     def _agree(self, trainer: L.Trainer, *, due: bool) -> tuple[int, bool]:
         """The signal that any process received, 0 for none, and whether any of them is due to save."""

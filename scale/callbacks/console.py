@@ -1,19 +1,26 @@
-"""What a run says while it trains: a bar on a terminal, a line an epoch in a log."""
+"""What a run says while it trains: a bar on a terminal with a line an epoch above it, or the lines alone in a log."""
 
 import logging
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning as L
-from tqdm.auto import tqdm
+
+from scale.callbacks.checkpoint import BestAndLast
+from scale.training.logs import FILE_ONLY
+from scale.utils.progress import duration, live
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 log = logging.getLogger("scale")
-FILE_ONLY = {"file_only": True}  # for the log file, because a terminal shows it in the bar
+KEPT = "kept"  # the best epoch so far, whose weights the run would end with
+NARROW = 80  # columns below which val ACC is left out
 
 
 class Console(L.Callback):
-    """One progress bar over the whole training with loss, val AUC and time left, or one line an epoch.
+    """One line an epoch; on a terminal above a bar over the whole training, with the time left.
 
     Args:
         bar: show the bar; on a terminal only if None.
@@ -21,12 +28,14 @@ class Console(L.Callback):
 
     def __init__(self, *, bar: bool | None = None) -> None:
         self.show = sys.stdout.isatty() if bar is None else bar
-        self._bar: tqdm[Any] | None = None
-        self._validated = False
+        self._bar: Progress | None = None
+        self._validated = self._narrow = False
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Forgets the epoch before."""
         self._validated = False
+        if self._bar is not None:
+            self._bar.update(self._task, description=self._title(trainer))
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Notes that the epoch has figures of val."""
@@ -36,30 +45,40 @@ class Console(L.Callback):
         """Opens the bar."""
         self._epochs, self._started, self._first = trainer.max_epochs or 0, time.perf_counter(), trainer.current_epoch
         if self.show and trainer.is_global_zero:
+            self._bar = live("{task.fields[figures]}")
             total = int(trainer.estimated_stepping_batches)
-            self._bar = tqdm(total=total, initial=trainer.global_step, unit="step", dynamic_ncols=True, file=sys.stdout)
+            self._narrow = self._bar.console.width < NARROW
+            epoch = self._title(trainer)
+            self._task = self._bar.add_task(epoch, total=total, completed=trainer.global_step, figures="")
+            self._bar.start()
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Moves the bar."""
         if self._bar is not None:
-            self._bar.update(trainer.global_step - self._bar.n)
+            self._bar.update(self._task, completed=trainer.global_step)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Says how far the training is."""
+        """Says how the epoch ended, whether it is the best so far, and how long the rest will take."""
         done, values = trainer.current_epoch + 1, trainer.callback_metrics
         own = "train/main_loss" if "train/main_loss" in values else "train/loss"  # beside val's: no auxiliary terms
         names = {own: "loss", "val/loss": "val loss", "val/auc": "val AUC", "val/acc": "val ACC"}
         known = {name: text for name, text in names.items() if self._validated or not name.startswith("val/")}
-        shown = {text: f"{float(values[name]):.4f}" for name, text in known.items() if name in values}
-        if self._bar is not None:
-            self._bar.set_postfix(epoch=f"{done - 1} ({done}/{self._epochs})", **shown)
+        shown = {text: float(values[name]) for name, text in known.items() if name in values}
+        # The checkpoint's callback comes last, so that what it holds is the best of the epochs before this one.
+        keepers = [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, BestAndLast)]
+        marks = [KEPT] * (self._validated and any(keeper.improves(values) for keeper in keepers))
         left = (time.perf_counter() - self._started) / (done - self._first) * (self._epochs - done)
-        text = "  ".join(f"{name} {value}" for name, value in shown.items())
-        number = f"epoch {done - 1:>3} ({done}/{self._epochs})"  # its number in history.csv, and how many are done
-        line = f"{number}  {text}  {tqdm.format_interval(left)} left"
+        figures = [f"{name} {value:.4f}" for name, value in shown.items()]
+        line = "  ".join([f"epoch {done - 1:>3} ({done}/{self._epochs})", *figures, f"{duration(left)} left", *marks])
         log.info(line, extra=FILE_ONLY if self._bar is not None else None)
+        if self._bar is not None:
+            figures = [f"{name} {value:.3f}" for name, value in shown.items() if name != "val ACC" or not self._narrow]
+            self._bar.print(
+                (" " if self._narrow else "  ").join([self._epoch(trainer), *figures, *marks]), highlight=False
+            )
+            self._bar.update(self._task, figures=" ".join(figures[:3]))
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Closes the bar."""
@@ -69,7 +88,16 @@ class Console(L.Callback):
         """Closes the bar."""
         self._close()
 
+    def _epoch(self, trainer: L.Trainer) -> str:
+        """Its number in history.csv, and how many there are with it."""
+        width, number = len(str(self._epochs)), trainer.current_epoch
+        text = f"{number:>{width}} ({number + 1:>{width}}/{self._epochs})"
+        return text if self._narrow else f"epoch {text}"
+
+    def _title(self, trainer: L.Trainer) -> str:
+        return f"{trainer.current_epoch + 1}/{self._epochs}" if self._narrow else self._epoch(trainer)
+
     def _close(self) -> None:
         if self._bar is not None:
-            self._bar.close()
+            self._bar.stop()
             self._bar = None

@@ -24,7 +24,7 @@ class History(L.Callback):
         )  # seconds of the current epoch in an earlier part of the run
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Starts the clock; within an epoch that is gone on with, no epoch starts."""
+        """Starts the clock; within an epoch that is resumed, no epoch starts."""
         self._started = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -25,14 +25,12 @@ class Range:
         return low and (self.high is None or (value < self.high if self.below else value <= self.high))
 
     def __str__(self) -> str:
-        parts = []
-        if self.low is not None:
-            parts.append(f"{'above' if self.above else 'of at least'} {self.low:g}")
-        if self.high is not None:
-            parts.append(f"{'below' if self.below else 'of at most'} {self.high:g}")
-        text = " and ".join(parts).replace("of at least", "at least", 1) if len(parts) > 1 else "".join(parts)
+        low = None if self.low is None else f"{'above' if self.above else 'of at least'} {self.low:g}"
+        high = None if self.high is None else f"{'below' if self.below else 'of at most'} {self.high:g}"
+        if low and high and not (self.above or self.below):
+            low, high = f"from {self.low:g} to {self.high:g}", None
         kind = "a whole number" if self.whole else "a number"
-        return f"{kind} {text}" + (", or null" if self.null else "")
+        return f"{kind} {' and '.join(filter(None, (low, high)))}" + (", or null" if self.null else "")
 
 
 SHARE = Range(0, 1, below=True)
@@ -124,7 +122,7 @@ def _outside(key: str, value: Any, allowed: Range) -> Iterator[str]:
         return
     if value == "???":
         return  # said by the check of the signature
-    if not _is_number(value) or value not in allowed or (allowed.whole and value != int(value)):
+    if not _is_number(value) or value not in allowed:  # a fraction in place of a whole number: see `signatures`
         yield f"{key}={'null' if value is None else value}: give {allowed}"
 
 

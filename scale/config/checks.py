@@ -23,7 +23,6 @@ LEAST = {  # numbers of a configuration of `scale.train`; null is allowed where 
     "budget.samples": 1,
     "budget.min_epochs": 1,
     "data.eval_batch_size": 1,
-    "data.num_workers": 0,
     "trainer.num_nodes": 1,
     "trainer.accumulate_grad_batches": 1,
     "trainer.check_val_every_n_epoch": 1,
@@ -32,6 +31,7 @@ LEAST = {  # numbers of a configuration of `scale.train`; null is allowed where 
 
 def of_train(node: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong with the values of a configuration of `scale.train`."""
+    yield from bounds.problems(node)
     for key, low in LEAST.items():
         part: Any = node
         for name in key.split("."):
@@ -41,7 +41,6 @@ def of_train(node: Mapping[str, Any]) -> Iterator[str]:
     if node["seed"] > LARGEST_SEED:
         yield f"seed={node['seed']}: give a number of at most {LARGEST_SEED}"
     yield from wrong_choice("matmul_precision", node["matmul_precision"], PRECISIONS)
-    yield from bounds.problems(node)
     yield from of_evaluation(node["evaluation"])
     trainer = node["trainer"]
     yield from wrong_choice("trainer.precision", str(trainer.get("precision", "32-true")), PRECISIONS_OF_TRAINER)

@@ -143,7 +143,7 @@ def instantiate(node: Any, *, allow: Sequence[str] | None = None, **supplied: An
     settings = plain(node)
     root = node._get_root() if isinstance(node, DictConfig) else None
     if allow is None:
-        allow = list(root.get("allow") or ()) if root is not None and root is not node else []
+        allow = list(root.get("allow") or ()) if isinstance(root, DictConfig) and root is not node else []
     targets.check(settings, allow)
     for _, target in targets.of(settings):
         targets.find(target, allow)

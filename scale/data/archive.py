@@ -1,6 +1,7 @@
 """The npz file: what is in it, reading it, unpacking it in bounded memory, writing it."""
 
 import contextlib
+import errno
 import json
 import logging
 import lzma
@@ -105,7 +106,9 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, *_DAMAGE) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, *_DAMAGE) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # a place in the file that cannot be
+            raise
         if "Object arrays" in str(error):  # NumPy's refusal to unpickle
             raise ValueError(f"{path} holds Python objects; save plain arrays of integers") from error
         raise ValueError(

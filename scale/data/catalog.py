@@ -203,6 +203,11 @@ FLAGS: tuple[str, ...] = tuple(_SYMMETRIES)
 
 
 @functools.cache
+def title(flag: str) -> str:
+    """How a table names a data set: its title, or the flag where the catalog has none."""
+    return get(flag).title if flag in FLAGS else flag
+
+
 def get(flag: str) -> DataSet:
     """The data set of a flag such as `pathmnist`; ValueError with the nearest flag for an unknown one."""
     if flag not in FLAGS:

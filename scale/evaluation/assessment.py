@@ -106,7 +106,8 @@ def sets(val: Arrays, others: Mapping[str, Arrays], problem: str, *, coverage: f
 
     Returns:
         `coverage` asked for, `samples`, `thresholds`, and of each other split what was measured, as in
-        `conformal.Measured`; or `undefined` with the reason where val is too small.
+        `conformal.Measured`, and the range of the coverage that chance allows; or `undefined` with the reason where
+        val is too small.
     """
     least, samples = conformal.least_samples(coverage), len(val["labels"])
     found: dict[str, Any] = {"method": "split conformal, least ambiguous sets", "coverage": coverage}
@@ -118,6 +119,9 @@ def sets(val: Arrays, others: Mapping[str, Arrays], problem: str, *, coverage: f
     for split, arrays in others.items():
         members = made.sets(arrays["probabilities"], problem)
         found[split] = asdict(conformal.measure(members, arrays["labels"]))
+        if problem != "multilabel":  # whose labels are not independent of one another
+            tested = len(members)
+            found[split]["expected"] = list(conformal.expected(coverage, samples=samples, tested=tested))
     return found
 
 

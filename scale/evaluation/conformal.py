@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import betabinom
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,23 @@ def calibrate(probabilities: np.ndarray, labels: np.ndarray, problem: str, *, co
     scores = 1 - _true_options(_options(np.asarray(probabilities, dtype=np.float64), problem), labels)
     rank = math.ceil((n + 1) * coverage - 1e-9)
     return Conformal(np.sort(scores, axis=0)[rank - 1], coverage, n)
+
+
+def expected(coverage: float, *, samples: int, tested: int, level: float = 0.95) -> tuple[float, float]:
+    """Range of the measured coverage that chance allows where calibration and test samples are alike.
+
+    The number of covered test samples is beta-binomial (Vovk 2012, https://proceedings.mlr.press/v25/vovk12.html).
+
+    Args:
+        coverage: what was asked for.
+        samples: number of calibration samples.
+        tested: number of test samples.
+        level: share of draws within the range.
+    """
+    rank = math.ceil((samples + 1) * coverage - 1e-9)
+    covered = betabinom(tested, rank, samples + 1 - rank)
+    low, high = (float(covered.ppf(end)) / tested for end in ((1 - level) / 2, (1 + level) / 2))
+    return low, high
 
 
 def measure(members: np.ndarray, labels: np.ndarray) -> Measured:

@@ -1,66 +1,69 @@
-"""What `scale.explain` measured in named runs, kept beside our other results, as tables."""
+"""What `scale.explain` measured in named runs, kept beside this project's other results, as tables."""
 
-import csv
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from scale import runs
 from scale.attribution.catalog import CONTROLS, METHODS
-from scale.attribution.report.files import AGAINST, QUALITY
 from scale.published import recipe
-from scale.utils.files import write_csv
+from scale.utils.files import read_csv, write_csv
+from scale.utils.tables import markdown
 
-RESULTS = Path(__file__).resolve().parent / "explanations.csv"
+RESULTS = Path(__file__).resolve().parent / "explanations.csv"  # of the package: read only
 RUN = ("flag", "size", "model", "variant", "seed")
 COLUMNS = (*RUN, "method", "control", "measure", "better", "mean", "low", "high", "n")
-SHOWN = {  # heading of a column: measure, and what it is compared with
-    "pointing game": ("pointing_game", ""),
-    "relevance mass": ("relevance_mass", ""),
-    "deletion, gain on random": ("deletion_auc", "random"),
-    "insertion, gain on random": ("insertion_auc", "random"),
-    "randomisation": ("randomisation", ""),
+SHOWN = {  # what is measured / what it is compared with: heading of the column
+    "pointing_game/": "pointing game",
+    "relevance_mass/": "relevance mass",
+    "deletion_auc/random": "deletion, gain on random",
+    "insertion_auc/random": "insertion, gain on random",
+    "randomisation/": "randomisation",
 }
 Row = Mapping[str, str]
 
 
 def rows_of(folder: str | Path, *, variant: str = "") -> list[Row]:
-    """The measures of one run's `explanations/`.
+    """The metrics of one run's `explanations/`.
 
     Args:
         folder: of the run.
         variant: what the run is called, where its own configuration does not say.
 
     Raises:
-        FileNotFoundError: the run was not explained, or without measures.
+        FileNotFoundError: the run was not explained, or without metrics.
         ValueError: it has no name of its own though its recipe is not the default one.
     """
     folder = Path(folder)
-    tables = (("quality.csv", QUALITY), ("against_random.csv", AGAINST))
-    for name, _ in tables:
-        if not (folder / "explanations" / name).is_file():
-            raise FileNotFoundError(f"{folder} has no explanations/{name}: python -m scale.explain run={folder}")
-    metrics = json.loads((folder / "metrics.json").read_text())
+    tables = [folder / "explanations" / name for name in ("quality.csv", "against_random.csv")]
+    for path in tables:
+        if not path.is_file():
+            raise FileNotFoundError(f"{folder} has no explanations/{path.name}: python -m scale.explain run={folder}")
+    metrics = runs.read_metrics(folder)
     run = {name: str(metrics[name]) for name in ("flag", "size", "seed")}
     run |= {"model": metrics["model"]["name"], "variant": recipe.name_of(folder, metrics, given=variant)}
-    found: list[Row] = []
-    for name, _ in tables:
-        with (folder / "explanations" / name).open(newline="") as file:
-            found += [{column: (run | row).get(column) or "" for column in COLUMNS} for row in csv.DictReader(file)]
-    return found
+    rows = (run | row for path in tables for row in read_csv(path))
+    return [{column: row.get(column) or "" for column in COLUMNS} for row in rows]
 
 
 def read(path: Path = RESULTS) -> list[Row]:
     """All rows, as text."""
     if not path.is_file():
         return []
-    with path.open(newline="") as file:
-        return [{name: row.get(name) or "" for name in COLUMNS} for row in csv.DictReader(file)]
+    return [{name: row.get(name) or "" for name in COLUMNS} for row in read_csv(path)]
 
 
-def add(folders: Iterable[str | Path], path: Path = RESULTS, *, variant: str = "") -> None:
-    """Adds runs; what a method has of the same data, model, variant and seed takes the place of what it had."""
+def add(folders: Iterable[str | Path], path: Path, *, variant: str = "") -> None:
+    """Adds runs to a file; what a method has of the same data, model, variant and seed takes the place of what it had.
+
+    Args:
+        folders: of runs that were explained.
+        path: of the file.
+        variant: what the runs are called, where their own configuration does not say.
+    """
     for folder in folders:
         new = rows_of(folder, variant=variant)
+        # A method that is measured again replaces all that was known of it: metrics of two settings do not mix.
         places = {(_run(row), row["method"]) for row in new}
         kept = [row for row in read(path) if (_run(row), row["method"]) not in places]
         write_csv(path, COLUMNS, sorted(kept + new, key=_run), digits=6)
@@ -68,18 +71,23 @@ def add(folders: Iterable[str | Path], path: Path = RESULTS, *, variant: str = "
 
 def table(rows: Sequence[Row]) -> str:
     """A Markdown table for each run: mean and 95 % interval of each method, controls last."""
+    import pandas as pd
+
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    frame["head"] = frame["measure"].str.cat(frame["control"], "/").map(SHOWN)
+    frame["cell"] = frame.apply(_cell, axis="columns") if len(frame) else ""
+    order = [*(name for name in METHODS if name not in CONTROLS), *CONTROLS]
     parts = []
-    for run in dict.fromkeys(map(_run, rows)):
-        values = {(row["method"], row["measure"], row["control"]): row for row in rows if _run(row) == run}
-        columns = {head: key for head, key in SHOWN.items() if any(found[1:] == key for found in values)}
-        order = [*(name for name in METHODS if name not in CONTROLS), *CONTROLS]
-        methods = sorted({found[0] for found in values}, key=order.index)
-        lines = [["method", *columns], ["---"] * (len(columns) + 1)]
-        lines += [[f"`{name}`", *(_cell(values.get((name, *key))) for key in columns.values())] for name in methods]
+    for run, found in frame.groupby(list(RUN), sort=False):
+        cells = found.dropna(subset="head").pivot(index="method", columns="head", values="cell")
+        heads = [head for head in SHOWN.values() if head in cells]
+        methods = sorted(found["method"].unique(), key=order.index)
+        lines = cells.reindex(index=methods, columns=heads).fillna("")
         flag, size, model, variant, seed = run
         name = f"`{model}`, {variant}" if variant else f"`{model}`"
         title = f"**{flag}**, {size} pixels, {name}, seed {seed}"
-        parts.append("\n".join([title, "", *(f"| {' | '.join(line)} |" for line in lines)]))
+        body = markdown(["method", *heads], [[f"`{line[0]}`", *line[1:]] for line in lines.itertuples(name=None)])
+        parts.append(f"{title}\n\n{body}")
     return "\n\n".join(parts)
 
 
@@ -87,8 +95,8 @@ def _run(row: Row) -> tuple[str, ...]:
     return tuple(row[name] for name in RUN)
 
 
-def _cell(row: Row | None) -> str:
-    if row is None or not row["mean"]:
+def _cell(row: Any) -> str:
+    if not row["mean"]:
         return ""
     mean, low, high = (f"{float(row[name]):.2f}" for name in ("mean", "low", "high"))
     return f"{mean} ({low} to {high})"

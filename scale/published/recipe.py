@@ -27,6 +27,7 @@ def differences(folder: Path, metrics: Mapping[str, Any]) -> list[str]:
     variant = metrics.get("variant", "")
     if variant and variant not in options("ablation"):
         return []
+    # Composing the default again, in place of a list of it here, is what keeps this true when a default changes.
     before = values(folder)
     default = _default(*_choices(metrics))
     same_network = _option(metrics) in options("model")  # one that was built in Python has no option to compare with

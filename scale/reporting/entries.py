@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from scale.data import catalog
 from scale.evaluation import delong, statistics
 from scale.published.methods import Published
 from scale.reporting.verified import Verified
@@ -244,8 +243,3 @@ def _told_apart(run: Verified, alike: Sequence[Verified]) -> list[str]:
 
 def _name(model: str, *parts: str) -> str:
     return ", ".join(part for part in (model, *parts) if part)
-
-
-def title(flag: str) -> str:
-    """A data set's name."""
-    return catalog.get(flag).title if flag in catalog.FLAGS else flag

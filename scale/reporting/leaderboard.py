@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from scale.data import catalog
+from scale.data.catalog import title
 from scale.evaluation import delong, statistics
-from scale.reporting.entries import FIGURES, SEEDS, Entry, title
+from scale.reporting.entries import FIGURES, SEEDS, Entry
 
 LEVEL = 0.05
 BESIDE = {

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from scale.data import catalog
+from scale.data.catalog import title
 from scale.reporting import run_figures
-from scale.reporting.entries import FIGURES, Entry, title
+from scale.reporting.entries import FIGURES, Entry
 from scale.reporting.leaderboard import BESIDE, Section
 from scale.reporting.leaderboard_files import MARK_NOTE, MARKS, RULE, SOURCES, figure, source
 from scale.reporting.page import png, render

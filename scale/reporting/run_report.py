@@ -15,7 +15,7 @@ from scale.evaluation import metrics as scoring
 from scale.published import medmnist as published
 from scale.reporting.page import render
 from scale.reporting.run_figures import run_name
-from scale.runs.folder import OVERRIDES, read_config, read_environment
+from scale.runs import OVERRIDES, read_config, read_environment
 from scale.utils.files import write_text
 
 NAME = "report.html"

@@ -52,6 +52,7 @@ class Signals:
         self._before.clear()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        # SIGTERM may come twice, from a scheduler and from the process that waits; only a person presses Ctrl-C again.
         if self.received and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = self.received or number
@@ -111,9 +112,12 @@ def end_with_parent(*, seconds: float = 1.0) -> None:
         return
     parent = os.getppid() if child or given is None else int(given)
 
+    # Polling, as the only means that every Unix has: the system gives an orphan another parent and sends no signal.
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(seconds)
+        # First as a scheduler would, so that the training saves; by force where it hangs, for instance in a collective
+        # operation whose other processes have gone.
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(GRACE_SECONDS)
         os.kill(os.getpid(), signal.SIGKILL)

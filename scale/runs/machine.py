@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+GPU = ("gpu", "cuda", "auto")  # accelerators that may be one
+
 
 def cores() -> int:
     """How many this process may use."""
@@ -17,6 +19,24 @@ def visible_gpus() -> list[str]:
         return [name.strip() for name in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if name.strip()]
     found = Path("/proc/driver/nvidia/gpus")
     return [str(number) for number in range(len(list(found.iterdir())))] if found.is_dir() else []
+
+
+def share(slot: int, *, slots: int, visible: Sequence[str], trainer: Mapping[str, Any]) -> dict[str, str]:
+    """Environment variables of a run that is one of several at the same time: its part of the cores and GPUs.
+
+    Args:
+        slot: number of the run among those, from 0.
+        slots: how many run at the same time.
+        visible: all GPUs.
+        trainer: the run's configuration of it.
+    """
+    if slots == 1:
+        return {}
+    variables = {"OMP_NUM_THREADS": str(max(1, cores() // slots))}
+    if visible and trainer["accelerator"] in GPU:
+        devices = trainer["devices"] if isinstance(trainer["devices"], int) else None
+        variables["CUDA_VISIBLE_DEVICES"] = ",".join(gpus_of(slot, slots=slots, visible=visible, devices=devices))
+    return variables
 
 
 def gpus_of(slot: int, *, slots: int, visible: Sequence[str], devices: int | None) -> list[str]:

@@ -63,12 +63,15 @@ def start(
         stack.callback(os.close, lock)  # the run's own copy goes on holding it
         found = state(folder)  # an earlier process may have finished the run while this one waited
         place = f"resume={folder}" if found == "started" else f"hydra.run.dir={folder}"
+        # Without a checkpoint there is nothing to resume, and the record alone would make the folder look taken.
         if found == "new":
             (folder / CONFIG).unlink(missing_ok=True)
         command = [*COMMAND, *overrides, place]
         sink = stack.enter_context(Path(output).open("ab")) if output else None
         error = subprocess.STDOUT if output else None
         keep = [lock, *hold]
+        # A session of its own: signals for the caller's terminal do not reach the run, and `stop` reaches all of it,
+        # data loaders and the other processes of a distributed run included.
         return subprocess.Popen(
             command, env=variables, start_new_session=True, stdout=sink, stderr=error, pass_fds=keep
         )
@@ -88,6 +91,7 @@ def stop(process: subprocess.Popen[bytes], *, grace: float = GRACE_SECONDS) -> i
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(grace)
     finally:
+        # To the group, also where its first process has ended: orphaned workers would keep a GPU's memory.
         _signal(process, signal.SIGKILL)
     return process.wait()
 
@@ -103,7 +107,8 @@ def take(path: Path, *, patience: float = 0.0, shared: bool = False) -> int | No
     Returns:
         The descriptor, or None where another process has the lock.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+# flock belongs to the open file, which a child inherits: the lock outlives this process if the child does.
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     end = time.monotonic() + patience
     while True:
         try:

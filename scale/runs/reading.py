@@ -93,9 +93,10 @@ def read_overrides(folder: str | Path) -> list[str]:
     """The command line that a run was begun with, its `overrides.yaml`. Raises ValueError if it is damaged."""
     path = Path(folder) / OVERRIDES
     found = load_yaml(path)
-    if not isinstance(found, ListConfig) or not all(isinstance(text, str) for text in OmegaConf.to_container(found)):
+    texts = OmegaConf.to_container(found) if isinstance(found, ListConfig) else None
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise ValueError(f"{path} is damaged: it is no list of overrides; {ANOTHER}")
-    return [str(text) for text in found]
+    return [str(text) for text in texts]
 
 
 def load_yaml(path: Path) -> Any:

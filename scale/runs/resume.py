@@ -83,6 +83,7 @@ def expand(arguments: Sequence[str]) -> list[str]:
     whole = options_first([*kept, *others, f"{key}={_quoted(folder)}"])
     composed = [*kept, *own_options.overrides, f"{key}={_quoted(folder)}"]
     vetting.check(composed, own_options.overrides, folder, config_dir=own_options.config_dir)
+    # Hydra takes the last of equal keys: what is given now counts more than what is recorded, and the folder most.
     return [*whole, *([f"hydra.run.dir={_quoted(folder)}"] if key == "resume" else [])]
 
 
@@ -151,6 +152,8 @@ def last_checkpoint(folder: Path) -> Path | None:
         path = folder / runs.CHECKPOINTS / name
         if not path.exists():
             continue
+        # Reading it whole is the only proof that it is whole: a disk that was full, or a machine that lost its power,
+        # leaves files that exist.
         try:
             state = checkpoints.read(path)
         except ValueError as error:

@@ -1,8 +1,8 @@
 """Sweeps: `python -m scale.train -m ...`. Every job is a run in a process of its own, whatever Hydra's launcher.
 
 The sweep's folder holds `sweep.json` (what is swept), a folder for each job with `job.json` (what became of it) and
-`console.log` (what it said), and at the end the tables. The same command with the same `hydra.sweep.dir` goes on: jobs
-that are done are kept, interrupted ones continue from their last checkpoint, all others are run.
+`console.log` (what it said), and at the end the tables. The same command with the same `hydra.sweep.dir` resumes: jobs
+that are done are kept, interrupted ones resume from their last checkpoint, all others are run.
 """
 
 import atexit
@@ -57,7 +57,8 @@ class Sweep(Callback):
         for number in SIGNALS:
             if signal.getsignal(number) != signal.SIG_IGN:  # nohup, or a job in a script's background
                 signal.signal(number, self._handle)
-        atexit.register(self._report)  # also where a launcher's own failure ends the sweep
+        # Hydra calls `on_multirun_end` only where the launcher returns; the tables are due where it raises, too.
+        atexit.register(self._report)
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Writes the tables; ends the program with status 0 only where every job is done."""
@@ -76,8 +77,11 @@ class Sweep(Callback):
         """Asks all jobs to stop: they look for the file. Another signal ends this process at once."""
         assert self.folder is not None
         self.received = number
+        # A file and not a signal: jobs may be threads, worker processes or on other machines, and all see the folder.
         (self.folder / STOP).touch()
-        os.write(2, b"scale: stopping: running jobs save and end; the same command with this sweep's folder goes on\n")
+        # print() is not safe in a signal handler: the signal may have come in the middle of another print.
+        os.write(2, b"scale: stopping: running jobs save and end; the same command with this sweep's folder resumes\n")
+        # From here on the next signal interrupts: whoever asks twice does not want to wait for the jobs to save.
         for other in SIGNALS:
             if signal.getsignal(other) == self._handle:
                 signal.signal(other, signal.default_int_handler)
@@ -119,8 +123,11 @@ def begin(config: DictConfig) -> tuple[Path, int]:
     if lock is None:
         holder = (folder / LOCK).read_text()
         raise BlockingIOError(f"the sweep in {folder} is running ({holder}): wait for it, or give another folder")
+    # The lock is the descriptor, not the file: the system lets go of it however this process ends, and the text in the
+    # file is for people only.
     os.truncate(lock, 0)
     os.write(lock, f"process {os.getpid()} on {socket.gethostname()}".encode())
+    # What an earlier command was asked to stop by must not stop this one.
     (folder / STOP).unlink(missing_ok=True)
     write_json(folder / PLAN, {**given, "host": socket.gethostname(), "gpus": visible_gpus()})
     return folder, lock
@@ -154,6 +161,7 @@ def _compare(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path, *, re
     hint = "give another folder with hydra.sweep.dir=..., or none, for a new one"
     if not resume:
         raise FileExistsError(f"{folder} holds a sweep, and sweep.resume=false: {hint}")
+    # Places are left out: a sweep that is resumed on another machine, or with its data elsewhere, is the same sweep.
     before, now = ([[text for text in job if _tells(text)] for job in found["jobs"]] for found in (old, new))
     if before == now:
         return

@@ -17,7 +17,7 @@ from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from scale.runs.machine import cores, gpus_of, parallel
+from scale.runs.machine import GPU, parallel, share
 from scale.runs.process import LOCK, is_locked, start, state, stop, take
 from scale.sweeps.callback import Sweep
 from scale.sweeps.folder import CONSOLE, GPUS, JOB, PLAN, POLL_SECONDS, STOP, now, read, result
@@ -45,6 +45,7 @@ def run(config: DictConfig) -> str:
     record: dict[str, Any] = {"number": settings.job.num, "overrides": list(settings.overrides.task), "attempts": []}
     record |= read(folder / JOB)
     if state(folder) == "done":
+        # The run's own record decides, not the job's: it is written last of all, whatever becomes of the sweep.
         if record.get("status") != "done":  # finished in the moment in which the sweep was killed
             write_json(folder / JOB, {**record, "status": "done", "reason": ""})
         print(f"{name}: done before, kept: {result(folder)}", flush=True)
@@ -81,6 +82,8 @@ def _attempt(config: DictConfig, folder: Path, root: Path, record: Mapping[str, 
         environment, slot = _share(config, settings, root, plan)
         if slot is not None:
             stack.callback(os.close, slot)
+        # The run is in a process group of its own, so that Ctrl-C on a terminal reaches the sweep alone, which then
+        # asks all runs to save, each once.
         asked = stack.enter_context(_listening())
         with _unheard(signal.SIGUSR2):
             process = start(
@@ -104,8 +107,9 @@ def _attempt(config: DictConfig, folder: Path, root: Path, record: Mapping[str, 
         finally:
             code = stop(process)
         _echo(tail, alone)
+    # A run that was stopped while it still imported torch dies of the signal instead of ending with 128 + its number.
     if stopped and code in (-signal.SIGTERM, -signal.SIGINT):
-        code = 128 - code  # it had not begun to listen
+        code = 128 - code
     return _verdict(code, folder, begins)
 
 
@@ -114,7 +118,7 @@ def _verdict(code: int, folder: Path, begins: int) -> tuple[str, str]:
     if state(folder) == "done":
         return "done", ""
     if code in ENDS:
-        saved = "goes on from its last checkpoint" if state(folder) == "started" else "begins again"
+        saved = "resumes from its last checkpoint" if state(folder) == "started" else "begins again"
         return "interrupted", f"{ENDS[code]}; {saved} when the same command is given again"
     if code < 0:
         hint = ", as when memory is out" if code == -signal.SIGKILL else ""
@@ -129,6 +133,7 @@ def _command(settings: HydraConf) -> list[str]:
     sources = [source.path for source in settings.runtime.config_sources if source.provider == "command-line"]
     options = [f"--config-dir={path}" for path in sources]
     kept = [override for override in settings.overrides.hydra if override.startswith("hydra.searchpath=")]
+    # A job's own command resumes by its folder; `sweep.resume` is the sweep's, and would be an unknown key there.
     task = [override for override in settings.overrides.task if not override.startswith("sweep.resume=")]
     return [*options, *kept, "hydra.mode=RUN", *task]
 
@@ -144,18 +149,17 @@ def _share(
     slots = parallel(settings.launcher, count=count, batch=batch)
     if slots is None or slots == 1:
         return variables, None
-    variables["OMP_NUM_THREADS"] = str(max(1, cores() // slots))
-    visible = plan["gpus"]
-    if not visible or config.trainer.accelerator not in ("gpu", "cuda", "auto"):
-        return variables, None
+    visible, trainer = plan["gpus"], config.trainer
+    if not visible or trainer.accelerator not in GPU:
+        return variables | share(0, slots=slots, visible=[], trainer=trainer), None
+    # Launchers do not say which of their workers runs a job, so each job takes the first share of GPUs that nobody
+    # holds. The run inherits the lock: the share is free when the run has ended, not when its sweep has.
     (root / GPUS).mkdir(exist_ok=True)
-    devices = config.trainer.devices if isinstance(config.trainer.devices, int) else None
     while True:
         for slot in range(slots):
             lock = take(root / GPUS / str(slot))
             if lock is not None:
-                chosen = gpus_of(slot, slots=slots, visible=visible, devices=devices)
-                return {**variables, "CUDA_VISIBLE_DEVICES": ",".join(chosen)}, lock
+                return variables | share(slot, slots=slots, visible=visible, trainer=trainer), lock
         time.sleep(POLL_SECONDS)
 
 

@@ -14,6 +14,8 @@ def plan(config: DictConfig) -> dict[str, Any]:
     """What is swept: `choices`, as given, and the overrides of all `jobs`, in Hydra's order."""
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
+    # Hydra's own parser and splitter, so that the plan has the jobs that Hydra will run, in its order: a job's number
+    # names its folder, and resuming finds it by that.
     parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
     overrides = [
         override

@@ -56,7 +56,7 @@ def compare(root: Path, groups: Sequence[Mapping[str, Any]], varied: Sequence[st
 
     settings = [
         comparison.Setting(
-            data=f"{title(group['flag'])}, {group['size']}",
+            data=f"{catalog.title(group['flag'])}, {group['size']}",
             name=", ".join([str(group["model"]), *(f"{key}={group[key]}" for key in varied)]),
             folders=[Path(folder) for folder in group["folders"]],
         )
@@ -68,11 +68,6 @@ def compare(root: Path, groups: Sequence[Mapping[str, Any]], varied: Sequence[st
     for gap in comparison.write(root / comparison.NAME, settings, title=f"Sweep {root.name}"):
         print(f"left out of the comparison: {gap}", flush=True)
     return root / comparison.NAME
-
-
-def title(flag: str) -> str:
-    """Title of a data set."""
-    return catalog.get(flag).title if flag in catalog.FLAGS else flag
 
 
 def collect(root: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -107,7 +102,7 @@ def markdown(rows: Sequence[Mapping[str, Any]], groups: Sequence[Mapping[str, An
             else ""
             for name in ("auc", "acc")
         ]
-        cells = [title(group["flag"]), group["size"], group["model"], *(group[key] for key in varied), count]
+        cells = [catalog.title(group["flag"]), group["size"], group["model"], *(group[key] for key in varied), count]
         lines.append([*cells, *(spread(group[f"{name}_values"]) for name in FIGURES), *peers])
     states = {row["status"]: 0 for row in rows}
     for row in rows:
@@ -140,6 +135,7 @@ def _row(number: int, overrides: Sequence[str], folder: Path | None) -> dict[str
     status = record["status"]
     row |= {"reason": record["reason"], "folder": str(folder), "attempts": len(record["attempts"])}
     if state(folder) != "done":
+        # The record of a job whose sweep was killed says `running` for ever; the lock tells whether somebody is at it.
         if status == "running" and not is_locked(folder / LOCK):
             return {**row, "status": "interrupted", "reason": "ended together with the sweep"}
         return {**row, "status": status}

@@ -6,8 +6,21 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 FILE_ONLY = {"file_only": True}  # `extra` of a record that the console shows in another way
+
+
+class _Console(logging.StreamHandler[TextIO]):
+    """Writes to what standard output is now: while a bar is shown, rich stands there and keeps the line above it."""
+
+    @property
+    def stream(self) -> TextIO:
+        return sys.stdout
+
+    @stream.setter
+    def stream(self, _: TextIO) -> None:
+        """The base class sets it."""
 
 
 class _LogFile(logging.FileHandler):
@@ -25,7 +38,7 @@ def logging_to(path: Path | None) -> Iterator[None]:
         path: the file, appended to; without one (the other processes of a distributed run) only errors are shown.
     """
     root, ours = logging.getLogger(), logging.getLogger("scale")
-    console = logging.StreamHandler(sys.stdout)
+    console = _Console()
     console.setFormatter(logging.Formatter("%(message)s"))
     console.addFilter(lambda record: not getattr(record, "file_only", False))
     handlers: list[logging.Handler] = [console]

@@ -3,6 +3,7 @@
 import warnings
 from typing import TYPE_CHECKING
 
+from scale.tuning.study import OBJECTIVE
 from scale.utils.files import replacing, write_csv
 
 if TYPE_CHECKING:
@@ -11,16 +12,17 @@ if TYPE_CHECKING:
     from scale.tuning.study import Study
 
 TABLE, FIGURES = "trials.csv", "figures"
+COLUMN = OBJECTIVE.replace(" ", "_").lower()  # of the table
 
 
 def write(study: "Study") -> None:
     """Writes `trials.csv` and, where there is something to draw, `figures/{history,importances}.png`."""
-    columns = ["trial", "state", "val_auc", "epochs", *study.space, "error"]
+    columns = ["trial", "state", COLUMN, "epochs", *study.space, "error"]
     rows = [
         {
             "trial": trial.number,
             "state": trial.state.name.lower(),
-            "val_auc": None if trial.value is None else round(trial.value, 6),
+            COLUMN: None if trial.value is None else round(trial.value, 6),
             "epochs": len(trial.intermediate_values),
             **{key: trial.params.get(key) for key in study.space},
             "error": trial.user_attrs.get("error"),
@@ -46,13 +48,13 @@ def _draw(study: "Study") -> None:
     with plt.rc_context(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the backend calls itself experimental
         if values:
-            drawn["history"] = axes = draw.plot_optimization_history(study.record, target_name="best val AUC")
+            drawn["history"] = axes = draw.plot_optimization_history(study.record, target_name=OBJECTIVE)
             axes.set(title=f"{len(study.trials())} trials")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.legend(["a trial", "best so far"])
-        if len(values) > 1:
+        if len(values) > 1:  # Equal values have no variance that anything could explain.
             drawn["importances"] = axes = draw.plot_param_importances(study.record)
-            axes.set_title("What the val AUC depends on (PED-ANOVA)", loc="left")
+            axes.set_title(f"What the {OBJECTIVE} depends on (PED-ANOVA)", loc="left")
             axes.set(xlabel="share of the importance", ylabel="")
             axes.legend().remove()
         for name, axes in drawn.items():

@@ -47,6 +47,8 @@ def check(space: Space, overrides: Sequence[str], *, config_dir: str | None = No
     Raises:
         ConfigError: a key does not exist, or does not take a value.
     """
+    # Composing takes a fifth of a second, so the keys are changed together: as many times as the longest list is long.
+    # What lies between two ends that are valid is valid.
     ends = {key: _ends(distribution) for key, distribution in space.items()}
     problems = []
     for n in range(max(map(len, ends.values()))):

@@ -1,7 +1,7 @@
 """A tuning study: Optuna's record and a run folder for each trial, shared by any number of processes."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from scale.tuning.space import Space, Value
 
 DATABASE, JOURNAL, LOCK, TRIALS, TRIAL_LOCK = "study.db", "journal.log", "study.lock", "trials", ".trial.lock"
+OBJECTIVE = "val AUC of the kept epoch"  # which the lowest val loss chooses, unless callbacks.checkpoint says otherwise
 FREE = (Kind.PLACE, Kind.HARDWARE)  # what may differ between the commands and machines that share a study
 
 
@@ -29,7 +30,7 @@ class Task:
         trial: Optuna's.
         folder: of its run.
         values: by override key.
-        reported: epochs whose val AUC is known to Optuna.
+        reported: epochs whose objective is known to Optuna.
     """
 
     trial: "optuna.trial.Trial"
@@ -48,7 +49,12 @@ class Study:
     """Hands out trials, one process at a time, and takes their results.
 
     A trial is its process' own as long as that holds a lock in the run's folder. The system frees the lock
-    when a process ends, however it ends, and another one goes on with the trial.
+    when a process ends, however it ends, and another one resumes the trial.
+
+    Optuna is asked and told; its own loop and its own retries would break what a study promises. `study.optimize`
+    stops by counting finished trials, so that processes together run too many (MaxTrialsCallback), and takes one
+    sampler seed a process. Its heartbeats know a dead process only after a grace period, exist for databases and not
+    for the journal, and RetryHeartbeatStaleTrialCallback makes another trial where the run folder has a checkpoint.
 
     Args:
         folder: of the study; made if need be.
@@ -99,8 +105,9 @@ class Study:
             text = f"cannot write the study's folder ({error.strerror}); give another with study=..."
             raise type(error)(error.errno, text, str(folder)) from error
         with self.alone():
+            self._storage = _storage(storage, folder)
             self.record = optuna.create_study(
-                storage=_storage(storage, folder),
+                storage=self._storage,
                 study_name="study" if storage in ("sqlite", "journal") else folder.as_posix(),
                 direction="maximize",
                 pruner=pruner if prune else optuna.pruners.NopPruner(),
@@ -133,53 +140,56 @@ class Study:
             n_trials: number of trials at which no new one begins.
         """
         from optuna.samplers import TPESampler
-        from optuna.trial import Trial, TrialState
+        from optuna.trial import TrialState
 
         with self.alone():
             for seen in self.trials():
                 if seen.state != TrialState.RUNNING or not _acquired(lock := self._lock(seen.number)):
                     continue
+                # The list was read before the lock was taken: the trial may have ended in between.
                 found = self.trials()[seen.number]
                 if found.state != TrialState.RUNNING:  # its process has ended it since
                     lock.release()
                     continue
                 if set(found.params) == set(self.space):
-                    return self._task(Trial(self.record, found._trial_id), lock)
+                    return self._task(found.number, lock)
                 # Its process ended while the trial was being made.
                 self.record.tell(found.number, state=TrialState.FAIL)
                 if "fixed_params" in found.system_attrs:
                     self.record.enqueue_trial(found.system_attrs["fixed_params"])
                 lock.release()
+            # Counted under the study's lock, so that processes together begin as many as were asked for, and no more.
             count = self.begun()
             if count >= n_trials:
                 return None
-            # A seed of its own for each trial: what is tried depends on the results so far, not on who asks.
+            # Each trial has a sampler seed of its own: what is tried depends on the results so far, not on who asks or
+            # how often the command was stopped.
             seed = int(np.random.SeedSequence([self._seed, count]).generate_state(1)[0])
             self.record.sampler = TPESampler(seed=seed, n_startup_trials=self._startup)
             trial = self.record.ask(self.space)
             lock = self._lock(trial.number)
             lock.acquire()
-            return self._task(trial, lock)
+            return self._task(trial.number, lock)
 
-    def report(self, task: Task, rows: Sequence[Mapping[str, float]]) -> bool:
+    def report(self, task: Task, curve: Mapping[int, float]) -> bool:
         """Tells Optuna of new epochs; says whether the trial is to be stopped.
 
         Args:
             task: a trial.
-            rows: of the run's `history.csv`.
+            curve: what the objective would be if the run ended after an epoch.
         """
-        new = [row for row in rows if "val/auc" in row and int(row["epoch"]) not in task.reported]
-        for row in new:
-            task.trial.report(row["val/auc"], int(row["epoch"]))
-            task.reported.add(int(row["epoch"]))
+        new = [epoch for epoch in curve if epoch not in task.reported]
+        for epoch in new:
+            task.trial.report(curve[epoch], epoch)
+            task.reported.add(epoch)
         return bool(new) and task.trial.should_prune()
 
     def tell(self, task: Task, *, value: float | None = None, pruned: bool = False, error: str | None = None) -> None:
-        """Ends a trial: with its best val AUC, as a pruned one, or as one that failed.
+        """Ends a trial: with its objective, as a pruned one, or as one that failed.
 
         Args:
             task: a trial.
-            value: best val AUC.
+            value: the objective, of a run that is done.
             pruned: it was stopped for its curve.
             error: why it failed.
         """
@@ -199,7 +209,7 @@ class Study:
         task._lock.release()
 
     def best(self) -> "optuna.trial.FrozenTrial | None":
-        """The finished trial with the highest val AUC, the first of equal ones."""
+        """The finished trial with the highest objective, the first of equal ones."""
         from optuna.trial import TrialState
 
         finished = [t for t in self.trials() if t.state == TrialState.COMPLETE and t.value is not None]
@@ -209,11 +219,21 @@ class Study:
         """Where a trial's run is."""
         return self.folder / TRIALS / f"{number:04d}"
 
-    def _task(self, trial: "optuna.trial.Trial", lock: FileLock) -> Task:
-        known = self.record._storage.get_trial(trial._trial_id).intermediate_values
-        return Task(trial, self.run_folder(trial.number), dict(trial.params), set(known), lock)
+    def _task(self, number: int, lock: FileLock) -> Task:
+        """A trial by its number, whichever process began it."""
+        from optuna.trial import Trial
+
+        study = self._storage.get_study_id_from_name(self.record.study_name)
+        trial = Trial(self.record, self._storage.get_trial_id_from_study_id_trial_number(study, number))
+        known = self.trials()[number].intermediate_values
+        return Task(trial, self.run_folder(number), dict(trial.params), set(known), lock)
 
     def _lock(self, number: int) -> FileLock:
+        """The lock of the process that watches a trial.
+
+        The run's own lock cannot serve: the run outlives a command that is killed, for the moment in which it saves,
+        and so would look taken to the command that is to resume it.
+        """
         folder = self.run_folder(number)
         folder.mkdir(parents=True, exist_ok=True)
         return FileLock(folder / TRIAL_LOCK)

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
 from scale import runs
+from scale.runs import kept
 from scale.runs import process as jobs
 from scale.tuning import space
 from scale.utils.cli import last_words
+from scale.utils.progress import duration
 
 if TYPE_CHECKING:
     from scale.tuning.study import Study, Task
@@ -43,6 +43,10 @@ class _Active:
 class Runner:
     """Keeps trials running until the study has enough.
 
+    Each trial is a process, so that one that is killed (out of memory, a cluster's limit) takes neither the others nor
+    the study with it, and so that pruning can stop it between two epochs by the same signal that stops any run. The
+    curve is read from the run's `history.csv`, which a run writes whole whatever happens to it.
+
     Args:
         study: where trials come from.
         overrides: of every trial; Hydra's `--config-dir` may be among them.
@@ -69,7 +73,7 @@ class Runner:
         self._seconds: list[float] = []
 
     def run(self) -> None:
-        """Runs trials; stops them with their last epoch saved, for another command to go on with, if interrupted.
+        """Runs trials; if interrupted, stops them with their last epoch saved, for another command to resume.
 
         Raises:
             KeyboardInterrupt: by Ctrl-C or SIGTERM.
@@ -94,12 +98,13 @@ class Runner:
             active = _Active(task, slot)
             self._active.append(active)
             if task.reported:
-                log.info("trial %d goes on after epoch %d", task.number, max(task.reported) + 1)
+                log.info("trial %d resumes after epoch %d", task.number, max(task.reported) + 1)
             self._start(active)
         return bool(self._active)
 
     def _start(self, active: _Active) -> None:
-        if jobs.state(active.task.folder) == "done":  # while nobody was looking
+        # Its command may have been killed between the end of the run and the moment in which it would have told Optuna.
+        if jobs.state(active.task.folder) == "done":
             return
         values = [space.assignment(key, value) for key, value in active.task.values.items()]
         active.process = jobs.start(
@@ -112,25 +117,25 @@ class Runner:
     def _look(self, active: _Active) -> None:
         """Reads a trial's curve; ends or prunes the trial if it is time."""
         ended = active.process is None or active.process.poll() is not None
-        prune = self.study.report(active.task, self._rows(active))
+        prune = self.study.report(active.task, self._curve(active))
         if ended:
             self._end(active)
         elif prune and active.process is not None:
             jobs.stop(active.process, grace=STOP_SECONDS)
             if jobs.state(active.task.folder) == "done":
-                return  # it was about to end: what it found counts
+                return  # It was about to end when it was asked to stop: what it found counts, at the next look.
             self.study.tell(active.task, pruned=True)
             self._finish(active, f"pruned after epoch {max(active.task.reported) + 1}")
 
-    def _rows(self, active: _Active) -> list[dict[str, float]]:
-        """The curve, if it has changed."""
+    def _curve(self, active: _Active) -> dict[int, float]:
+        """The objective after each epoch, if there are new ones."""
         path = active.task.folder / runs.HISTORY
         with contextlib.suppress(FileNotFoundError):
             stamp = path.stat().st_mtime_ns
             if stamp != active.stamp:
                 active.stamp = stamp
-                return runs.read_history(active.task.folder)
-        return []
+                return kept.objective(active.task.folder)
+        return {}
 
     def _end(self, active: _Active) -> None:
         """Records a run that has ended, or starts it again if its process was killed."""
@@ -143,12 +148,14 @@ class Runner:
                 self._finish(active, f"val AUC {value:.4f}")
                 return
             error = "val AUC is not defined: the val split lacks a class"
+        # A signal is the machine's fault (memory, a cluster's limit), not the trial's: its values get another chance,
+        # from its checkpoint. A run that ends by itself would end the same way again.
         elif (status < 0 or status > 128) and active.retries < RETRIES:
             active.retries += 1
             number = -status if status < 0 else status - 128
             name = signal.Signals(number).name if number in list(signal.Signals) else str(number)
             log.warning(
-                "trial %d: %s ended its process; begun again (%d of %d)", task.number, name, active.retries, RETRIES
+                "trial %d: %s ended its process; resumed (%d of %d)", task.number, name, active.retries, RETRIES
             )
             self._start(active)
             return
@@ -168,6 +175,7 @@ class Runner:
         log.info("trial %3d  %s  %s  %s left  %s", active.task.number, text, so_far, self._left(), values)
         if best is not None and best.number == active.task.number:
             self.better()
+        # A mistake that all trials share shows in the first few: the rest of the budget would buy the same error.
         if best is None and len(self.failed) >= HOPELESS:
             raise ValueError(
                 f"the first {len(self.failed)} trials failed, the last with: {self.failed[active.task.number]}"
@@ -176,7 +184,7 @@ class Runner:
     def _left(self) -> str:
         """Time until the study has enough trials, by the mean of those that ended here."""
         trials = max(self.n_trials - self.study.begun(), 0) + len(self._active)
-        return tqdm.format_interval(trials * sum(self._seconds) / len(self._seconds) / self.n_jobs)
+        return duration(trials * sum(self._seconds) / len(self._seconds) / self.n_jobs)
 
 
 @contextlib.contextmanager

@@ -31,12 +31,13 @@ def one_line_errors(*, status: int = FAILED, also: tuple[type[Exception], ...] =
         status: exit status.
         also: further kinds of errors that are the user's to mend.
     """
+    caught: tuple[type[Exception], ...] = (*USER_ERRORS, *also, RuntimeError)
     try:
         yield
     except BrokenPipeError:  # as in `| head`: whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(PIPE)
-    except (*USER_ERRORS, *also, RuntimeError) as error:
+    except caught as error:
         mine = not isinstance(error, RuntimeError) or isinstance(error, also) or _is_memory(error)
         if os.environ.get("HYDRA_FULL_ERROR") == "1" or not mine:
             raise

@@ -4,12 +4,45 @@ import logging
 import sys
 import time
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Self
 
 from tqdm import tqdm
 
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+
 log = logging.getLogger("scale")
 SECONDS = 20.0  # between two lines of a log
+
+
+def live(text: str) -> "Bar":
+    """A bar as wide as the terminal: description, bar, text, time left; lines that are logged stand above it.
+
+    Args:
+        text: behind the bar, a format of the task, such as `{task.percentage:.0f} %`.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.table import Column
+
+    def whole() -> Column:
+        return Column(no_wrap=True)
+
+    return Progress(
+        TextColumn("{task.description}", table_column=whole(), markup=False),
+        BarColumn(bar_width=None, table_column=Column(ratio=1)),
+        TextColumn(text, table_column=whole(), markup=False),
+        TimeRemainingColumn(compact=True, table_column=whole()),
+        console=Console(file=sys.stdout, force_terminal=True),
+        refresh_per_second=4,
+        expand=True,
+        speed_estimate_period=300.0,  # longer than an epoch with its validation, so that the time left does not jump
+    )
+
+
+def duration(seconds: float) -> str:
+    """As in `01:30`, or `1:00:00` from an hour on."""
+    return str(tqdm.format_interval(seconds))
 
 
 class Progress:
@@ -21,32 +54,32 @@ class Progress:
     """
 
     def __init__(self, total: float, *, bar: bool | None = None) -> None:
-        show = sys.stdout.isatty() if bar is None else bar
         self.total, self.done, self.stage = max(total, 1.0), 0.0, ""
         self._started = self._said = time.perf_counter()
-        form = "{desc} {percentage:3.0f}%|{bar}| {elapsed} gone, {remaining} left"
-        self._bar: tqdm[Any] | None = (
-            tqdm(total=self.total, bar_format=form, dynamic_ncols=True, file=sys.stdout) if show else None
-        )
+        self._bar: Bar | None = None
+        if sys.stdout.isatty() if bar is None else bar:
+            self._bar = live("{task.percentage:3.0f} %")
+            self._task = self._bar.add_task("", total=self.total)
+            self._bar.start()
 
     def begin(self, stage: str) -> None:
         """Names what is done next."""
         self.stage = stage
         if self._bar is not None:
-            self._bar.set_description_str(stage)
+            self._bar.update(self._task, description=stage)
 
     def step(self, amount: float) -> None:
         """Adds what was done."""
         self.done += amount
         if self._bar is not None:
-            self._bar.update(min(amount, self.total - self._bar.n))
+            self._bar.update(self._task, completed=min(self.done, self.total))
             return
         now = time.perf_counter()
         if now - self._said >= SECONDS:
             self._said = now
             share = min(self.done / self.total, 1.0)
             left = (now - self._started) * (1 / share - 1)
-            log.info("%3.0f %%  %s left  %s", 100 * share, tqdm.format_interval(left), self.stage)
+            log.info("%3.0f %%  %s left  %s", 100 * share, duration(left), self.stage)
 
     def __enter__(self) -> Self:
         return self
@@ -55,4 +88,4 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._bar is not None:
-            self._bar.close()
+            self._bar.stop()

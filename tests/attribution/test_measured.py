@@ -77,7 +77,8 @@ def test_an_ablation_has_rows_of_its_own(explained, tmp_path):
 
 def test_a_run_that_was_not_explained(tmp_path, monkeypatch, capsys):
     (tmp_path / "run").mkdir()
-    monkeypatch.setattr("sys.argv", ["report", "--explanations", str(tmp_path / "run")])
+    arguments = ["--explanations", f"results={tmp_path / 'mine.csv'}", str(tmp_path / "run")]
+    monkeypatch.setattr("sys.argv", ["report", *arguments])
     with pytest.raises(SystemExit):
         main()
     assert f"python -m scale.explain run={tmp_path / 'run'}" in capsys.readouterr().err

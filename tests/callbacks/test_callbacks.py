@@ -1,4 +1,7 @@
+import logging
 import math
+import re
+import sys
 from pathlib import Path
 
 import lightning as L
@@ -11,6 +14,7 @@ from scale.callbacks.checkpoint import BestAndLast
 from scale.callbacks.console import Console
 from scale.callbacks.history import History
 from scale.runs import read_history
+from scale.training.logs import logging_to
 
 
 class Scripted(L.LightningModule):
@@ -111,6 +115,7 @@ def test_a_full_disk_leaves_no_part_of_a_checkpoint(at, tmp_path, monkeypatch):
     import shutil
 
     def full(*arguments, **_):
+        (tmp_path / "checkpoints").mkdir(exist_ok=True)
         place = next(Path(text) for text in arguments if str(text).endswith(at))
         place.write_bytes(b"half")
         raise OSError(28, "No space left on device")
@@ -223,18 +228,46 @@ def test_decay_must_be_a_share():
         AveragedWeights(decay=1.5)
 
 
-def test_a_log_gets_one_line_an_epoch(tmp_path, caplog):
+SCORES = [(0.5, 1.0), (0.75, 0.5), (0.875, 2.0)]  # the second has the lowest loss
+
+
+def test_a_log_gets_one_line_an_epoch_which_says_what_is_kept(tmp_path, caplog):
     caplog.set_level("INFO", logger="scale")
-    fit(tmp_path, [(0.5, 1.0), (0.25, 2.0)], [Console(bar=False)])
+    fit(tmp_path, SCORES, [Console(bar=False), BestAndLast()])
     lines = [record.message for record in caplog.records if record.name == "scale"]
-    assert len(lines) == 2
-    assert lines[1].startswith(
-        "epoch   1 (2/2)  loss 0.5000  val loss 2.0000  val AUC 0.2500  val ACC 0.5000  0:00 left"
-    )
+    assert len(lines) == 3
+    assert lines[1] == "epoch   1 (2/3)  loss 0.5000  val loss 0.5000  val AUC 0.7500  val ACC 0.5000  00:00 left  kept"
+    assert [line.endswith("kept") for line in lines] == [True, True, False]
 
 
-def test_a_terminal_gets_a_bar(tmp_path, capsys):
-    fit(tmp_path, [(0.5, 1.0), (0.25, 2.0)], [Console(bar=True)])
-    shown = capsys.readouterr().out
-    for part in ("6/6", "loss=0.5000", "val AUC=0.2500", "epoch=1 (2/2)"):
-        assert part in shown
+def test_the_mark_follows_what_the_checkpoint_keeps(tmp_path, caplog):
+    caplog.set_level("INFO", logger="scale")
+    fit(tmp_path, SCORES, [Console(bar=False), BestAndLast(monitor="auc")])
+    assert [record.message.endswith("kept") for record in caplog.records if record.name == "scale"] == [True] * 3
+
+
+class Speaks(L.Callback):
+    def on_train_epoch_start(self, trainer, module):
+        logging.getLogger("scale").info("a line of the log")
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_a_terminal_of_any_width_gets_a_bar_with_all_figures(columns, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    with logging_to(tmp_path / "train.log"):
+        fit(tmp_path, SCORES, [Console(), Speaks(), BestAndLast()])
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().out)
+    lines = [line.rpartition("\r")[2] for line in text.splitlines()]
+    assert (tmp_path / "train.log").read_text().count(" kept\n") == 2
+    assert max(len(line) for line in lines if "val AUC" in line) <= columns
+    kept = [line.rstrip() for line in lines if "val loss" in line and "\u2501" not in line]
+    assert [line.endswith("kept") for line in kept] == [True, True, False]  # one line an epoch stays
+    assert all(("val ACC" in line) == (columns >= 80) for line in kept)
+    for part in ("1 (2/3)", "loss 0.500", "val loss 0.500", "val AUC 0.750"):
+        assert part in kept[1]
+    assert sum("a line of the log" in line for line in lines) == 3  # whole, above the bar
+    bar = [line.rstrip() for line in lines if "\u2501" in line][-1]
+    assert bar.startswith(("3/3 " if columns < 80 else "epoch 2 (3/3) ") + 3 * "\u2501")
+    for part in ("loss 0.500", "val loss 2.000", "val AUC 0.875", "00:00"):
+        assert part in bar

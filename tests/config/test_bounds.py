@@ -13,7 +13,7 @@ REFUSED = {
     "scheduler.final": (-2, 1.5),
     "model.dropout": (2, 1.0, -0.1),
     "model.drop_path": (1, "much"),
-    "model.dim": (0, 10**9, 1.5),
+    "model.dim": (0, 10**9),
     "model.planar_widths": ([16, 0, 64],),
     "task.label_smoothing": (1, -1),
     "callbacks.averaging.decay": (1, -1),
@@ -70,7 +70,8 @@ def test_possible_numbers_are_not(key, values, usual):
 def test_a_range_says_what_it_allows():
     assert str(bounds.Range(0, 10, above=True)) == "a number above 0 and of at most 10"
     assert str(bounds.Range(1, None, null=True, whole=True)) == "a whole number of at least 1, or null"
-    assert str(bounds.SHARE) == "a number at least 0 and below 1"
+    assert str(bounds.WHOLE_SHARE) == "a number from 0 to 1"
+    assert str(bounds.SHARE) == "a number of at least 0 and below 1"
 
 
 def test_every_bounded_key_is_one_of_the_configuration():

@@ -86,11 +86,11 @@ def test_missing_values_of_an_own_file():
 
 
 IMPOSSIBLE = {
-    "threads=-1": "give a number of at least 1",
+    "threads=-1": "give a whole number from 1 to",
     "budget.samples=0": "at least 1",
     "data.eval_batch_size=0": "at least 1",
-    "data.num_workers=-1": "at least 0",
-    "trainer.max_epochs=0": "at least 1",
+    "data.num_workers=-1": "give a whole number from 0 to",
+    "trainer.max_epochs=0": "give a whole number from 1 to",
     "trainer.accumulate_grad_batches=0": "at least 1",
     "trainer.check_val_every_n_epoch=0": "at least 1",
     "trainer.devices=0": "number of processes, at least 1",
@@ -129,7 +129,7 @@ def test_options_of_the_command_stand_anywhere():
     assert config.options_first(["a=1", "-cd=mine", "-cd"]) == ["-cd=mine", "-cd", "a=1"]
 
 
-@pytest.mark.parametrize("place", ["{0}/file/run", "{0}/file", "/proc/run"])
+@pytest.mark.parametrize("place", ["{0}/file/run", "{0}/file", "/proc/run", "{0}/" + 300 * "x", "{0}" + 3000 * "/xx"])
 def test_a_run_folder_that_cannot_be_made(place, tmp_path, capsys):
     (tmp_path / "file").touch()
     with pytest.raises(SystemExit) as stop:
@@ -164,6 +164,8 @@ def test_values_that_are_possible():
         ("budget:\n  sampels: 3\n", "sampels"),
         ("defaults:\n  - override /data: bloodmist\n", "bloodmist"),
         ("trainer:\n  max_epochs: many\n", "trainer.max_epochs='many'"),
+        ("data: [\n", "experiment/mine.yaml, line 3, column 1: this is no YAML"),
+        ("data:\n\tsize: 28\n", "experiment/mine.yaml, line 3, column 1: this is no YAML"),
     ],
 )
 def test_mistakes_inside_an_experiment_file(tmp_path, content, message):

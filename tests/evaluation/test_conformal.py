@@ -78,3 +78,14 @@ def test_too_few_samples_promise_nothing():
     with pytest.raises(ValueError, match="between 0 and 1"):
         conformal.calibrate(p, labels, "multiclass", coverage=90)
     assert [conformal.least_samples(c) for c in (0.5, 0.8, 0.9, 0.95, 0.99)] == [1, 4, 9, 19, 99]
+
+
+def test_chance_allows_what_repeated_draws_give():
+    found = conformal.expected(0.9, samples=60, tested=100)
+    rng, seen = np.random.default_rng(0), []
+    for _ in range(4000):
+        scores = rng.random(160)
+        seen.append(np.mean(scores[60:] <= np.sort(scores[:60])[55 - 1]))  # ceil(61 * .9) = 55
+    low, high = found
+    assert np.mean((np.array(seen) >= low) & (np.array(seen) <= high)) == pytest.approx(0.95, abs=0.02)
+    assert conformal.expected(0.9, samples=6000, tested=100)[0] > low

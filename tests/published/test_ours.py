@@ -1,3 +1,4 @@
+import contextlib
 import functools
 import json
 import statistics
@@ -7,6 +8,7 @@ import torch
 from omegaconf import OmegaConf
 
 import scale
+import scale.report
 from scale.config import options
 from scale.models.baselines import ResNet
 from scale.models.layers import macs, parameters
@@ -63,11 +65,11 @@ def test_models_variants_and_sizes_have_rows_of_their_own(tmp_path):
     assert len(report.read(path)) == 4
 
 
-def test_mirrored_figures_stand_apart(tmp_path):
+def test_figures_of_flip_tta_stand_apart(tmp_path):
     path = tmp_path / "scale.csv"
     report.add([run_folder(tmp_path, seed, 0.9, test_tta={"auc": 0.95, "acc": 0.85}) for seed in range(2)], path)
     head, row = (report.table(report.read(path)).splitlines()[n] for n in (2, 4))
-    assert "| AUC | ACC | AUC, mirrored | ACC, mirrored | M params" in head
+    assert "| AUC | ACC | AUC, flip TTA | ACC, flip TTA | M params" in head
     assert "0.900 ± 0.000 | 0.800 ± 0.000 | 0.950 ± 0.000 | 0.850 ± 0.000 |" in row
     report.add([run_folder(tmp_path, 2, 0.9)], path)  # a seed without them: no mean over other runs than the plain one
     row = report.table(report.read(path)).splitlines()[4]
@@ -137,12 +139,46 @@ def test_a_single_run_is_rounded_once(tmp_path):
     assert f"**{365 / 382:.3f}**" in report.table([report.row(run)])
 
 
+def command(monkeypatch, capsys, *arguments):
+    """What the command prints, and what it says where it fails."""
+    monkeypatch.setattr("sys.argv", ["report", *map(str, arguments)])
+    with contextlib.suppress(SystemExit):
+        scale.report.main()
+    said = capsys.readouterr()
+    return said.out, said.err
+
+
+@pytest.mark.parametrize("flags", [(), ("--ablation",), ("--explanations",)])
+def test_the_command_never_writes_into_the_package(tmp_path, monkeypatch, capsys, flags):
+    kept = {path: path.read_bytes() for path in report.RESULTS.parent.glob("*.csv")}
+    out, err = command(monkeypatch, capsys, *flags, run_folder(tmp_path, 7, 0.5))
+    assert out == ""
+    assert "results=FILE" in err
+    assert {path: path.read_bytes() for path in report.RESULTS.parent.glob("*.csv")} == kept
+
+
+def test_the_command_adds_runs_to_the_file_it_is_given_and_prints_that_file(tmp_path, monkeypatch, capsys):
+    mine = tmp_path / "mine.csv"
+    command(monkeypatch, capsys, f"results={mine}", run_folder(tmp_path, 0, 0.5), run_folder(tmp_path, 1, 0.6))
+    out, err = command(monkeypatch, capsys, f"results={mine}", "variant=again", run_folder(tmp_path, 1, 0.7))
+    assert (err, out) == ("", report.table(report.read(mine)) + "\n")
+    assert [(found["variant"], found["auc"]) for found in report.read(mine)] == [
+        *(("", "0.5"), ("", "0.6"), ("again", "0.7"))
+    ]
+    assert command(monkeypatch, capsys, f"results={mine}")[0] == out
+    _, err = command(monkeypatch, capsys, f"results={mine}", run_folder(tmp_path, 1, 0.8))
+    assert "replaced breastmnist 28 scale 1: AUC 0.6 is now 0.8" in err
+    assert "there is no such file" in command(monkeypatch, capsys, f"results={tmp_path / 'none.csv'}")[1]
+    assert "did you mean 'results'?" in command(monkeypatch, capsys, f"result={mine}")[1]
+    assert "did you mean '--ablation'?" in command(monkeypatch, capsys, "--ablations")[1]
+
+
 def test_what_is_no_result(tmp_path):
     with pytest.raises(ValueError, match="fast_dev_run"):
         report.row(run_folder(tmp_path, 0, 0.5, fast_dev_run=True))
     with pytest.raises(ValueError, match="only a part"):
         report.row(run_folder(tmp_path, 0, 0.5, partial=True))
-    with pytest.raises(FileNotFoundError, match="no finished run"):
+    with pytest.raises(FileNotFoundError, match="no metrics.json"):
         report.row(tmp_path)
 
 

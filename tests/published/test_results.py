@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import scale
-from scale.evaluate import evaluate_run
+from scale.runs.recompute import evaluate_run
 from scale.train import train
 
 

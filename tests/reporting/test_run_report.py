@@ -143,6 +143,17 @@ def test_each_choice_changes_what_it_names(tmp_path, undrawn):
     assert "calibration" not in third
 
 
+def test_sets_that_do_not_hold_on_test_are_a_warning(tmp_path, undrawn):
+    """As where val was drawn from the training's hospital and test was not."""
+    make_run(tmp_path / "run", skill=3.0)
+    assert "may not hold on new data" not in refresh(tmp_path / "run").read_text()
+    path = tmp_path / "run" / "predictions" / "test.npz"
+    arrays = dict(np.load(path))
+    arrays["labels"][:40] = 1 - arrays["labels"][:40]
+    np.savez(path, **arrays)
+    assert "may not hold on new data" in refresh(tmp_path / "run").read_text()
+
+
 def test_text_from_a_folder_is_text(tmp_path, undrawn):
     make_run(tmp_path / "run", variant="<script>alert(1)</script>")
     page = refresh(tmp_path / "run").read_text()

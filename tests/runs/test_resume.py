@@ -314,7 +314,7 @@ def test_a_signal_before_and_after_the_training_ends_the_run_at_once(
 
 
 def test_a_run_on_a_file_that_was_named_from_its_own_folder(arguments, tmp_path, monkeypatch):
-    from scale.evaluate import evaluate_run
+    from scale.runs.recompute import evaluate_run
 
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")

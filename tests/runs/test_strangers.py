@@ -10,10 +10,10 @@ from omegaconf import OmegaConf
 
 import scale
 from scale.config import targets
-from scale.evaluate import evaluate_run
 from scale.explain import explain
 from scale.runs import resume
 from scale.runs.folder import claim, reopen
+from scale.runs.recompute import evaluate_run
 
 NESTED = {"model": "dropout", "data": "batch_size", "augment": "rotation", "optimizer": "lr", "scheduler": "warmup"}
 

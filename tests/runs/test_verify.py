@@ -6,8 +6,8 @@ import shutil
 import numpy as np
 import pytest
 
-from scale.evaluate import evaluate_run
 from scale.runs import verify
+from scale.runs.recompute import evaluate_run
 
 
 @pytest.fixture

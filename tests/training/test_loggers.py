@@ -1,10 +1,12 @@
 """Each logger gets the configuration, the curves, the summary and the figures; read back from its own files."""
 
 import contextlib
-import csv
 import json
-import socket
+import os
+import pty
 import struct
+import subprocess
+import sys
 import time
 
 import pytest
@@ -12,15 +14,6 @@ import pytest
 import scale
 from scale.train import train
 from scale.training import loggers
-
-
-def test_csv(small, tmp_path):
-    metrics = train(scale.compose([*small, "logger=csv"]), tmp_path / "run")
-    with (tmp_path / "run" / "csv" / "metrics.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    curve = [float(row["val/auc"]) for row in rows if row["val/loss"]]
-    assert len(curve) == 2
-    assert float(rows[-1]["test/auc"]) == metrics["test"]["auc"]
 
 
 def test_tensorboard(small, tmp_path):
@@ -32,10 +25,14 @@ def test_tensorboard(small, tmp_path):
     assert {"figures/history", "figures/test_roc"} <= set(found.Tags()["images"])
 
 
-def test_none_leaves_the_history(small, tmp_path):
-    train(scale.compose([*small, "logger=none"]), tmp_path / "run")
-    assert (tmp_path / "run" / "history.csv").is_file()
-    assert not (tmp_path / "run" / "csv").exists()
+@pytest.mark.parametrize("name", ["none", "csv"])
+def test_the_history_is_the_one_table_of_curves(small, tmp_path, name):
+    """`csv` is the old name of `none`: a second table, of Lightning's, said the same in other words."""
+    train(scale.compose([*small, f"logger={name}"]), tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").rglob("*.csv") if path.parent.name != "predictions"] == [
+        "history.csv"
+    ]
+    assert scale.compose([f"logger={name}"]) == scale.compose()
 
 
 def leveldb_records(data, block=32768):
@@ -100,33 +97,54 @@ def test_wandb_without_key_or_network(small, tmp_path, monkeypatch, capsys):
     lines = [line for line in capsys.readouterr().out.splitlines() if "W&B" in line]
     assert len(lines) == 2
     assert "no API key" in lines[0]
+    assert f"wandb sync {tmp_path}" in lines[0]
     assert "offline" in lines[0]
 
 
-def test_wandb_with_a_key_but_no_network(monkeypatch, caplog):
-    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
+LOGS_IN = """
+import logging, sys
+from pathlib import Path
+logging.basicConfig(format="%(message)s", stream=sys.stdout)
+from scale.training import loggers
+settings, supplied = loggers._wandb({"project": "scale", "log_model": True}, Path(sys.argv[1]))
+print(supplied["settings"].mode, settings["log_model"], "torch" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"WANDB_API_KEY": "x" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9"}, "Failed to authenticate with"),
+        ({}, "there is no API key"),
+        ({"WANDB_MODE": "offline"}, None),  # asked for: nothing to say
+    ],
+)
+def test_wandb_neither_asks_nor_hangs(tmp_path, environment, expected):
+    """On a terminal, where W&B's own default is to ask for a key."""
+    parent, child = pty.openpty()
+    others = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    process = subprocess.run(
+        [sys.executable, "-c", LOGS_IN, str(tmp_path)], stdin=child, stdout=subprocess.PIPE, check=True, text=True,
+        timeout=200, env={**others, "HOME": str(tmp_path), "NETRC": str(tmp_path / "none"), **environment},
+    )  # fmt: skip
+    os.close(parent)
+    os.close(child)
+    said = process.stdout.splitlines()
+    assert said[-1] == "offline False False"  # Lightning refuses to log models offline
+    why = [line for line in said if line.startswith("W&B:") and "log_model" not in line]
+    assert len(why) == (expected is not None)
+    if expected is not None:
+        assert expected in why[0]
+        assert f"wandb sync {tmp_path}/wandb/offline-*" in why[0]
+
+
+def test_wandb_stays_online_where_it_can(monkeypatch, tmp_path):
+    import wandb
+
     monkeypatch.delenv("WANDB_MODE", raising=False)
-
-    def refuse(*_, **__):
-        raise OSError("unreachable")
-
-    monkeypatch.setattr(socket, "create_connection", refuse)
-    settings = loggers._unattended({"_target_": "x", "log_model": True})
-    assert settings["offline"] is True
-    assert settings["log_model"] is False  # Lightning refuses both together
-    assert "cannot be reached" in caplog.text
-
-
-def test_wandb_stays_online_where_it_can(monkeypatch):
-    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
-    monkeypatch.delenv("WANDB_MODE", raising=False)
-
-    class Connection:
-        def close(self):
-            pass
-
-    monkeypatch.setattr(socket, "create_connection", lambda *_, **__: Connection())
-    assert "offline" not in loggers._unattended({"_target_": "x"})
+    monkeypatch.setattr(wandb, "login", lambda **_: True)
+    settings, supplied = loggers._wandb({"log_model": True}, tmp_path)
+    assert (supplied["settings"].mode, settings["log_model"]) == ("online", True)
 
 
 def test_wandb_is_finished_after_a_failure(small, tmp_path, monkeypatch):

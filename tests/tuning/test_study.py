@@ -26,7 +26,7 @@ def peak(values):
 
 
 def rows(value, epochs=6):
-    return [{"epoch": float(epoch), "val/auc": value - 0.2 / (epoch + 1)} for epoch in range(epochs)]
+    return {epoch: value - 0.2 / (epoch + 1) for epoch in range(epochs)}
 
 
 def finish(study, n_trials):
@@ -85,7 +85,7 @@ def test_pruning_below_the_median_after_the_first_epochs_and_trials(tmp_path, op
         study.report(task, rows(value))
         study.tell(task, value=value)
     good, bad = study.take(9), study.take(9)
-    assert [study.report(bad, rows(0.79)[:end]) for end in (1, 3, 6)] == expected
+    assert [study.report(bad, rows(0.79, end)) for end in (1, 3, 6)] == expected
     assert not study.report(good, rows(0.81))
     assert not study.report(bad, rows(0.79))  # nothing new
     study.tell(bad, pruned=True)
@@ -180,6 +180,8 @@ def test_what_is_left_to_read(tmp_path):
     study_report.write(study)
     table = list(csv.DictReader((tmp_path / "trials.csv").open()))
     assert [row["state"] for row in table] == ["fail"] + ["complete"] * 4
+    best = [float(row["val_auc_of_the_kept_epoch"]) for row in table[1:]]
+    assert best == pytest.approx([t.value for t in study.trials()[1:]], abs=1e-6)
     assert [row["epochs"] for row in table] == ["0"] + ["6"] * 4
     assert (table[0]["error"], table[1]["error"]) == ("it broke", "")
     assert [float(row["lr"]) for row in table] == [t.params["lr"] for t in study.trials()]

@@ -11,11 +11,11 @@ import scale
 from scale import runs
 from scale.data import catalog
 from scale.data.augment import mirror, mirrors
-from scale.evaluate import evaluate_run
 from scale.evaluation.metrics import scores
+from scale.runs import tta
+from scale.runs.recompute import evaluate_run
 from scale.tasks.outputs import Outputs, average
 from scale.train import train
-from scale.training import tta
 
 
 def test_mirrors_are_all_subsets_of_the_flips():
