@@ -31,7 +31,7 @@ SUBSTITUTES = {  # tests use neither a network nor a GPU
     "output=.github/dataflow.png": "output=dataflow.png",
 }
 SMALL = {  # added to a command
-    "train": "model=scale_tiny trainer.max_epochs=1 trainer.min_epochs=1",
+    "train": "model=scale_tiny budget.min_epochs=1 budget.max_epochs=1",
     "explain": "attribution=fast attribution.methods=[saliency,edges] samples.wrong=0 samples.uncertain=0 groups=false",
 }
 FEW = "data.samples={train:48,val:24,test:32}"
