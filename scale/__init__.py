@@ -4,11 +4,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scale.config import compose
+    from scale.exporting.pretrained import load_pretrained
     from scale.runs.load import Run, load_run
 
-__all__ = ["Run", "compose", "load_run"]
+__all__ = ["Run", "compose", "load_pretrained", "load_run"]
 
-_HOME = {"Run": "scale.runs.load", "load_run": "scale.runs.load", "compose": "scale.config"}
+_HOME = {
+    "Run": "scale.runs.load",
+    "load_run": "scale.runs.load",
+    "compose": "scale.config",
+    "load_pretrained": "scale.exporting.pretrained",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -7,11 +7,15 @@ from pathlib import Path
 from scale.utils.choices import nearest
 
 COMMANDS = {
+    "prepare": "turn a folder or a table of your own images into one file to train on",
     "train": "train and test on one data set",
     "tune": "search for a better configuration by val AUC",
     "describe": "a data set: counts, duplicates, caveats; a network: shapes and multiply-adds",
     "evaluate": "recompute a run's metrics, or score a file in the official format",
+    "predict": "predict new files, with calibrated probabilities, sets of classes and warnings",
     "explain": "attribution maps of a run's predictions, and how far each can be trusted",
+    "export": "write a network as ONNX, torch.export or safetensors, with a model card",
+    "serve": "a page and an API on this machine that predict files",
     "benchmark": "how fast networks train and predict on this machine",
     "report": "a leaderboard of runs beside the published results; the tables of a sweep",
 }

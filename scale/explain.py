@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import shutil
 import sys
 from pathlib import Path
 
@@ -12,22 +13,23 @@ from scale import config as configuration
 from scale.config.help import show_help, wrapped
 from scale.utils.cli import one_line_errors
 
-FOLDER, PAGE = "explanations", "explanations.html"
+FOLDER, PAGE, LOG = "explanations", "explanations.html", "explain.log"
 
 log = logging.getLogger("scale")
 HELP = """\
 usage: python -m scale.explain run=DIR [attribution=default|fast|full] [key=value ...]
 
-Draws maps of what a run's answers rest on, measures how far each can be trusted, and writes DIR/explanations/.
+Draws attribution maps of a run's predictions, metrics how far each can be trusted, and writes DIR/explanations/. The
+page can be used as soon as the maps are drawn; the metrics follow, the expensive ones last.
 
   python -m scale.explain run=DIR                                  every method that fits, on the most telling samples
   python -m scale.explain run=DIR attribution=fast                 the maps alone
-  python -m scale.explain run=DIR indices=[3,17] target=truth      samples and class of one's own choice
+  python -m scale.explain run=DIR indices=[3,17] target=truth      samples and class of your choice
   python -m scale.explain run=DIR attribution.methods=[integrated_gradients,rollout] attribution.batch_size=4
   python -m scale.explain run=DIR compare=[DIR2,DIR3]              how far the maps of other seeds agree
   python -m scale.explain --cfg job                                shows every key with its value
 
-A call replaces what an earlier one wrote; what has measures that are not made again is kept as explanations-1 (2, ...).
+A call replaces what an earlier one wrote; what has metrics that are not made again is kept as explanations-1 (2, ...).
 
 Methods: {methods}
 """
@@ -41,7 +43,7 @@ def explain(config: DictConfig) -> Path:
 
     Returns:
         The folder that was written, `explanations` in the run's. It replaces the one of an earlier call as a whole; one
-        with measures that are not made again is kept as `explanations-1` (or 2, ...).
+        with metrics that are not made again is kept as `explanations-1` (or 2, ...).
 
     Raises:
         FileNotFoundError: there is no such run, or it has not finished.
@@ -63,20 +65,41 @@ def explain(config: DictConfig) -> Path:
     from scale.attribution.report import write as writing
 
     job = jobs.prepare(config)
-    with replacing_folder(target) as folder, logging_to(folder / "explain.log"), Progress(job.cost()) as progress:
-        OmegaConf.save(config, folder / "config.yaml", resolve=True)
-        writing.write(job, folder, PAGE, progress)
-        if _loses_measures(config, target):
-            kept = next(place for n in itertools.count(1) if not (place := target.with_name(f"{FOLDER}-{n}")).exists())
-            target.rename(kept)
-            log.info("the measures of an earlier call are kept in %s", kept)
+    with Progress(job.cost(), pace=job.pace()) as progress:
+        with replacing_folder(target) as folder, logging_to(folder / LOG):
+            OmegaConf.save(config, folder / "config.yaml", resolve=True)
+            samples = writing.write_samples(job, folder, PAGE, progress)
+            is_lost = _loses_metrics(config, target)
+            kept = _set_aside(target)
+        if len(job.measured):
+            with logging_to(target / LOG):
+                log.info("the maps can be looked at: %s", target / PAGE)
+                writing.write_metrics(job, target, PAGE, samples, progress)
+    if kept is not None and not is_lost:
+        shutil.rmtree(kept)
+    elif kept is not None:
+        log.info("the metrics of an earlier call are kept in %s", kept)
     return target
 
 
-def _loses_measures(config: DictConfig, target: Path) -> bool:
-    """Whether a folder has measures, made with other settings than the present ones."""
-    table, record = target / "quality.csv", target / "config.yaml"
-    if not table.is_file() or not record.is_file() or len(table.read_text().splitlines()) < 2:
+def _set_aside(target: Path) -> Path | None:
+    """Moves a folder that has metrics to a free name beside it, so that they are not lost if this call is cut off."""
+    if not _has_metrics(target):
+        return None
+    kept = next(place for n in itertools.count(1) if not (place := target.with_name(f"{FOLDER}-{n}")).exists())
+    target.rename(kept)
+    return kept
+
+
+def _has_metrics(target: Path) -> bool:
+    table = target / "quality.csv"
+    return table.is_file() and len(table.read_text().splitlines()) > 1
+
+
+def _loses_metrics(config: DictConfig, target: Path) -> bool:
+    """Whether a folder has metrics, made with other settings than the present ones."""
+    record = target / "config.yaml"
+    if not _has_metrics(target) or not record.is_file():
         return False
     before = OmegaConf.load(record)
     assert isinstance(before, DictConfig)

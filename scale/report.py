@@ -29,8 +29,9 @@ usage: python -m scale.report output=DIR [runs=DIR,GLOB,...] [data=FLAG,...] [pu
 
   Otherwise prints this project's results beside every published one, as a Markdown table for each data set, with
   --ablation what is left without each part of the network, with --explanations what scale.explain measured of each
-  method. results=FILE takes them from another file, to which the run folders that are named are added first; runs whose
-  recipe is not their model's default one need a name of their own there: variant=NAME, here or in training.
+  method, pooled over the trainings where there are several. results=FILE takes them from another file, to which the run
+  folders that are named are added first; runs whose recipe is not their model's default one need a name of their own
+  there: variant=NAME, here or in training.
 """
 FLAGS = ("--ablation", "--explanations")
 LISTS = ("runs", "data", "published")
@@ -100,7 +101,7 @@ def _missing(folders: Sequence[str]) -> "list[Gap]":
 
 
 def _tables(folders: Sequence[str], flags: Sequence[str], one: dict[str, str]) -> None:
-    from scale.published import explanations, ours
+    from scale.published import explanations, ours, pooled
     from scale.sweeps import report as sweep_report
     from scale.sweeps.folder import PLAN
 
@@ -121,7 +122,7 @@ def _tables(folders: Sequence[str], flags: Sequence[str], one: dict[str, str]) -
         path = Path(one.get("results", explanations.RESULTS))
         if folders:
             explanations.add(folders, path, variant=variant)
-        print(explanations.table(explanations.read(path)))
+        print(pooled.tables(explanations.read(path)))
         return
     path = Path(one.get("results", ours.RESULTS))
     for line in ours.add(folders, path, variant=variant) if folders else []:

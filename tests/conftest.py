@@ -77,3 +77,29 @@ def a_run(tmp_path_factory, phantom_root) -> Path:
     folder = tmp_path_factory.mktemp("a_run") / "run"
     train(scale.compose(given), folder, overrides=given)
     return folder
+
+
+@pytest.fixture(scope="session")
+def run3d(tmp_path_factory) -> Path:
+    """A run on binary phantoms of 28 voxels."""
+    return _finished(tmp_path_factory, "phantom3d", "{train: 32, val: 24, test: 12}")
+
+
+@pytest.fixture(scope="session")
+def run2d(tmp_path_factory) -> Path:
+    """A run on colour phantoms of four classes."""
+    options = ["data.problem=multiclass", "data.num_classes=4", "data.channels=3"]
+    return _finished(tmp_path_factory, "phantom2d", "{train: 64, val: 40, test: 24}", *options)
+
+
+def _finished(factory, data, samples, *options) -> Path:
+    from scale.config import compose
+    from scale.train import train
+
+    folder = factory.mktemp(data)
+    overrides = [
+        f"data={data}", f"data.root={folder}/data", f"data.samples={samples}", "model=scale_tiny", "logger=none",
+        "budget.min_epochs=1", "budget.max_epochs=1", *options,
+    ]  # fmt: skip
+    train(compose(overrides), folder / "run", overrides=overrides)
+    return folder / "run"

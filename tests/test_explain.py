@@ -14,7 +14,8 @@ import pytest
 import torch
 
 import scale
-from scale.attribution.metrics.quality import MEASURES
+from scale.attribution.checks import of_explain
+from scale.attribution.metrics.quality import METRICS
 from scale.attribution.report import files as record
 from scale.config import ConfigError
 from scale.explain import explain
@@ -75,7 +76,7 @@ def test_everything_is_written(runs, monkeypatch):
     folder = run(runs / "solid", "indices=[1,6]", "attribution.methods=[saliency,scale_relevance,rollout]")
     assert folder == runs / "solid" / "explanations"
     rows = table(folder / "quality.csv")
-    assert list(rows[0]) == ["method", "measure", "better", "mean", "low", "high", "n"]
+    assert list(rows[0]) == ["method", "metric", "better", "mean", "low", "high", "n"]
     assert list(dict.fromkeys(row["method"] for row in rows)) == [
         "saliency",
         "scale_relevance",
@@ -83,8 +84,20 @@ def test_everything_is_written(runs, monkeypatch):
         "random",
         "edges",
     ]
-    assert {row["measure"] for row in rows} == set(MEASURES) - {"agreement"}  # there is no other seed
+    assert {row["metric"] for row in rows} == set(METRICS) - {"agreement"}  # there is no other seed
+    causes = table(folder / "causal.csv")
+    assert list(causes[0]) == ["index", "log_odds", "drop_without", "drop_elsewhere", "drop_background", "rests_on"]
+    falls = sum(row["rests_on"] == "lesion" for row in causes)
+    (hit,) = [row for row in rows if (row["method"], row["metric"]) == ("saliency", "pointing_game_causal")]
+    assert (len(causes), int(hit["n"])) == (2, falls)  # two of the four are positive
     shown = table(folder / "samples.csv")
+    for row in shown:
+        assert -1 <= float(row["agreement_flips"]) <= 1
+        assert float(row["agreement_epochs"]) == pytest.approx(1)  # one epoch: the best is the last
+        assert float(row["peak_shift_epochs"]) == 0
+        assert 0 <= float(row["peak_shift_flips"]) < 28
+        assert float(row["lesion_width"]) > 1
+    assert {bool(row["drop_without"]) for row in shown} == {True, False}  # one has a lesion
     assert [row["index"] for row in shown] == ["1", "6"]
     found = scale.load_run(runs / "solid")
     found.datamodule.setup()
@@ -102,8 +115,8 @@ def test_everything_is_written(runs, monkeypatch):
         for figure in ("", "_montage", "_gradients", "_activations", "_attention"):
             assert (folder / "figures" / f"{name}{figure}.png").stat().st_size > 5000
     values = table(folder / "quality_values.csv")
-    chosen = [float(v["value"]) for v in values if (v["method"], v["measure"]) == ("saliency", "sparseness")]
-    (mean,) = [float(r["mean"]) for r in rows if (r["method"], r["measure"]) == ("saliency", "sparseness")]
+    chosen = [float(v["value"]) for v in values if (v["method"], v["metric"]) == ("saliency", "sparseness")]
+    (mean,) = [float(r["mean"]) for r in rows if (r["method"], r["metric"]) == ("saliency", "sparseness")]
     assert np.mean(chosen) == pytest.approx(mean, rel=1e-4)
     assert len(table(folder / "agreement.csv")) == 5
     assert {row["control"] for row in table(folder / "against_random.csv")} == {"random"}
@@ -111,18 +124,66 @@ def test_everything_is_written(runs, monkeypatch):
     assert (folder / "config.yaml").exists()
 
 
+def test_the_page_can_be_used_before_the_metrics_and_a_cut_keeps_the_earlier_ones(runs, tmp_path, monkeypatch):
+    from scale.attribution.metrics import measure as measuring
+
+    folder = shutil.copytree(runs / "flat", tmp_path / "run")
+    given = ["indices=[1]", "attribution.methods=[saliency]", "groups=false"]
+    run(folder, *given)
+    before = (folder / "explanations" / "quality.csv").read_text()
+    assert "on 4 samples</span>" in (folder / "explanations" / "explanations.html").read_text()
+    seen = []
+
+    def cut(*_, **__):
+        seen.append((folder / "explanations" / "explanations.html").read_text())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(measuring, "_repeated", cut)
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, *given)
+    assert "4 samples; more to come: reload" in seen[0]
+    assert "insertion auc" in seen[0]
+    assert "infidelity" not in seen[0]  # what repeats the map comes last
+    assert (folder / "explanations-1" / "quality.csv").read_text() == before
+
+
+def test_a_peak_that_moves_is_warned_of(runs, monkeypatch):
+    from scale.attribution.metrics import stability
+    from scale.attribution.metrics.stability import Agreement
+
+    given = ["indices=[1]", "attribution.methods=[saliency]", "attribution.quality.samples=0", "groups=false"]
+    page = (run(runs / "flat", *given) / "explanations.html").read_text()
+    assert "saliency is not stable here" not in page
+    monkeypatch.setattr(stability, "over_flips", lambda *_, **__: Agreement(np.array([0.2]), np.array([20.0])))
+    folder = run(runs / "flat", *given)
+    page = (folder / "explanations.html").read_text()
+    assert "saliency is not stable here: its peak moves 20.0 cells when the sample is flipped, more than a" in page
+    (row,) = table(folder / "samples.csv")
+    assert (float(row["agreement_flips"]), float(row["peak_shift_flips"])) == (0.2, 20)
+
+
+def test_the_page_names_what_is_explained(runs):
+    quick = ["attribution.methods=[edges]", "attribution.quality.samples=0", "groups=false", "indices=[2]"]
+    page = (run(runs / "flat", *quick) / "explanations.html").read_text()
+    assert "<b>explained</b> the predicted class" in page
+    assert "<b>positive class</b> 1 (class 1)" in page
+    assert "#2   truth" in page
+    page = (run(runs / "flat", *quick, "target=1") / "explanations.html").read_text()
+    assert "<b>explained</b> class 1 (class 1)" in page
+
+
 def test_measures_are_not_lost_by_a_quick_look(runs, tmp_path):
     folder = shutil.copytree(runs / "flat", tmp_path / "run")
     measured = [
         "indices=[1]",
         "attribution.methods=[saliency]",
-        "attribution.quality.measures=[sparseness]",
+        "attribution.quality.metrics=[sparseness]",
         "groups=false",
     ]
     run(folder, *measured)
     before = (folder / "explanations" / "quality.csv").read_text()
     quick = ["indices=[2]", "attribution.methods=[edges]", "attribution.quality.samples=0", "groups=false"]
-    run(folder, "indices=[3]", *measured[1:])  # the same measures of the same samples, another picture
+    run(folder, "indices=[3]", *measured[1:])  # the same metrics of the same samples, another picture
     assert not (folder / "explanations-1").exists()
     run(folder, *quick)
     assert table(folder / "explanations" / "quality.csv") == []
@@ -136,7 +197,7 @@ def test_all_methods_run_by_default_and_a_second_call_replaces_the_first(runs, m
     folder = run(runs / "flat", "indices=[3,5]", "attribution.quality.samples=0", "groups=false")
     arrays = np.load(folder / "samples" / "000003_chosen.npz")
     methods = {name.removeprefix("map_") for name in arrays if name.startswith("map_")}
-    from scale.attribution.methods.attribute import METHODS
+    from scale.attribution.catalog import METHODS
 
     assert methods == set(METHODS) - {"gradcam"}
     assert table(folder / "quality.csv") == []
@@ -163,15 +224,13 @@ def test_a_folder_of_someone_else_is_kept(runs):
 
 def test_seeds_are_compared(runs):
     folder = run(runs / "flat", "attribution.methods=[saliency]", f"compare=[{runs / 'other'}]", "samples.wrong=0")
-    rows = {row["method"]: row for row in table(folder / "quality.csv") if row["measure"] == "agreement"}
+    rows = {row["method"]: row for row in table(folder / "quality.csv") if row["metric"] == "agreement"}
     assert -1 <= float(rows["saliency"]["mean"]) < 0.999
     assert float(rows["random"]["mean"]) == pytest.approx(1)
 
 
 def test_several_labels(runs):
-    folder = run(
-        runs / "labels", "attribution.methods=[gradcam_planar]", "attribution.quality.measures=[pointing_game]"
-    )
+    folder = run(runs / "labels", "attribution.methods=[gradcam_planar]", "attribution.quality.metrics=[pointing_game]")
     rows = table(folder / "samples.csv")
     assert {row["explained"] for row in rows} == {"0", "1", "2"}
     for row in rows:
@@ -181,11 +240,11 @@ def test_several_labels(runs):
         said = arrays["probabilities"][label]
         assert row["prediction"].startswith("no ") == (said <= 0.5)
         assert float(row["probability"]) == pytest.approx(max(said, 1 - said), rel=1e-4)
-    assert {row["measure"] for row in table(folder / "quality.csv")} == {"pointing_game"}
+    assert {row["metric"] for row in table(folder / "quality.csv")} == {"pointing_game"}
 
 
 def test_a_baseline_is_explained_without_attention(runs):
-    folder = run(runs / "resnet", "indices=[0]", "attribution.quality.measures=[sparseness]")
+    folder = run(runs / "resnet", "indices=[0]", "attribution.quality.metrics=[sparseness]")
     methods = {row["method"] for row in table(folder / "quality.csv")}
     assert {"gradcam", "scale_relevance", "edges"} <= methods
     assert not any("attention" in method for method in methods)
@@ -206,7 +265,7 @@ def test_a_baseline_is_explained_without_attention(runs):
         ("flat", ["indices=[0,16]"], ValueError, "no sample 16; the split has 16, 0 to 15"),
         ("flat", ["target=2"], ValueError, "target=2 does not exist: the classes are 0 to 1"),
         ("flat", ["samples={right: 0, wrong: 0, uncertain: 0}"], ValueError, "no sample is chosen"),
-        ("flat", ["attribution.quality.measures=[sparsness]"], ValueError, "did you mean 'sparseness'"),
+        ("flat", ["attribution.quality.metrics=[sparsness]"], ValueError, "did you mean 'sparseness'"),
         ("flat", ["accelerator=tpu"], ValueError, "give auto, cpu or gpu"),
         ("nowhere", [], FileNotFoundError, "is not a run folder"),
     ],
@@ -242,7 +301,7 @@ def test_another_data_set_cannot_be_compared(runs):
 )
 def test_a_wrong_configuration_is_one_line(override, message):
     with pytest.raises(ConfigError, match=message):
-        scale.compose([override], name="explain")
+        scale.compose([override], name="explain", check=of_explain)
 
 
 @pytest.mark.parametrize(
@@ -289,6 +348,20 @@ def test_the_log_tells_how_far_it_is(runs, monkeypatch, capsys):
     assert any("maps of 1 samples: saliency" in line for line in lines)
     assert "saliency" in (folder / "explain.log").read_text()
     logging.getLogger("scale").info("x")
+
+
+def test_the_time_left_is_known_from_the_start(runs, capsys, monkeypatch):
+    from scale.utils.progress import Progress
+
+    assert Progress(1000, bar=False, pace=0.5).left() == "08:20"
+    assert Progress(1000, bar=False).left() == "?"
+    late = Progress(100, bar=False, pace=1.0)
+    late._started -= 400  # each step took 8 seconds, not one
+    late.done = 50
+    assert late.left() in ("06:26", "06:27")  # 50 steps of (1 * 2 + 400) / (2 + 50) seconds
+    run(runs / "flat", "indices=[1]", "attribution.methods=[edges]", "attribution.quality.samples=0", "groups=false")
+    first = capsys.readouterr().out.splitlines()[0]
+    assert re.fullmatch(r"  0 %  \d\d:\d\d left  maps of 1 samples: edges", first)
 
 
 def test_a_terminal_gets_a_bar(capsys):

@@ -1,10 +1,11 @@
 """Values that a configuration must not have: choices that do not exist, and numbers that are not possible."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from scale.config import bounds
-from scale.data import catalog
+from scale.data import catalog, companion
 from scale.utils.choices import nearest
 
 PRECISIONS = ("highest", "high", "medium")  # of torch.set_float32_matmul_precision
@@ -56,6 +57,9 @@ def of_train(node: Mapping[str, Any]) -> Iterator[str]:
             "optimizer's gradients in mixed precision; leave optimizer.fused out, or give trainer.gradient_clip_val=0"
         )
     data = node["data"]
+    own = str(data.get("_target_")).endswith(".NpzDataModule") and data.get("problem") is None
+    if own and not companion.path_of(Path(str(data["path"])).expanduser()).is_file():
+        yield "data.problem must be given: binary, multiclass, multilabel or ordinal (a prepared file says it itself)"
     if wrong := wrong_dims(node["data_dims"], spatial_dims(data)):
         yield wrong
     if data.get("flag") is not None:

@@ -20,19 +20,20 @@ class Kind(Enum):
     PLACE = "where files are and what is shown: may change at any time"
 
 
-DATA_PATHS = ("path", "root", "cache")  # keys of `data`
+DATA_PATHS = ("path", "root", "cache", "labels")  # keys of `data`
 _KEYS = {
     # `rank_watch` is in the record of older runs only. That the data are the same is checked by their content.
     Kind.PLACE: """resume rerun allow_changed_code allow paths threads logger evaluation sweep callbacks.console
-        callbacks.rank_watch callbacks.checkpoint.every_n_minutes data.path data.root data.cache data.download
-        data.verify data.num_workers data.eval_batch_size""",
+        callbacks.rank_watch callbacks.checkpoint.every_n_minutes data.path data.labels data.root data.cache
+        data.download data.verify data.num_workers data.eval_batch_size""",
     Kind.HARDWARE: """trainer.accelerator trainer.devices trainer.num_nodes trainer.strategy trainer.sync_batchnorm""",
     Kind.ARITHMETIC: """trainer.precision trainer.deterministic trainer.benchmark trainer.detect_anomaly
         trainer.profiler trainer.log_every_n_steps trainer.enable_progress_bar trainer.enable_model_summary task.compile
         optimizer.fused matmul_precision""",
     Kind.RECIPE: """model task optimizer scheduler augment budget trainer callbacks.averaging callbacks.checkpoint
         data.train_fraction data.train_samples data.batch_size data.balance data.drop_last data.normalisation
-        data.grades""",
+        data.grades
+        data.deciding data.lesions data.decoys""",
 }
 KINDS = {key: kind for kind, keys in _KEYS.items() for key in keys.split()}
 

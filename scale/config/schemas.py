@@ -117,7 +117,7 @@ class Quality:
     """How the maps are measured."""
 
     samples: int = 24
-    measures: list[str] | None = None
+    metrics: list[str] | None = None
     steps: int = 12
     baseline: str = "blur"
     perturbed: int = 4
@@ -158,7 +158,88 @@ class ExplainConfig:
     allow: list[str] = field(default_factory=list)
 
 
-SCHEMAS = {"train": TrainConfig, "evaluate": EvaluateConfig, "explain": ExplainConfig, "tune": TuneConfig}
+@dataclass
+class PrepareConfig:
+    """Root of `conf/prepare.yaml`."""
+
+    source: str | None = None
+    labels: str | None = None
+    output: str | None = None
+    problem: str | None = None
+    order: list[Any] | None = None
+    symmetry: str = "upright"
+    size: int | None = None
+    channels: int | None = None
+    orientation: str = "SPL"
+    spacing: Any = None  # millimetres, or `isotropic`
+    intensity: str | None = None
+    percentiles: list[float] = field(default_factory=lambda: [0.5, 99.5])
+    window: Any = None  # a name, or two numbers
+    fit: str = "pad"
+    fractions: list[float] = field(default_factory=lambda: [0.7, 0.1, 0.2])
+    folds: int | None = None
+    seed: int = 0
+    duplicates: str = "skip"
+    workers: int | None = None
+
+
+@dataclass
+class PredictConfig:
+    """Root of `conf/predict.yaml`."""
+
+    run: str | None = None
+    runs: list[str] | None = None
+    input: str | None = None
+    source: str | None = None
+    split: str | None = None
+    output: str | None = None
+    alpha: float = 0.1
+    calibrate: bool = True
+    explain: str | None = None
+    shard: int = 0
+    shards: int = 1
+    batch_size: int = 64
+    workers: int | None = None
+    accelerator: str = "auto"
+    threads: int | None = None
+
+
+@dataclass
+class ExportConfig:
+    """Root of `conf/export.yaml`."""
+
+    run: str | None = None
+    format: str = "safetensors"
+    output: str | None = None
+    alpha: float = 0.1
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class ServeConfig:
+    """Root of `conf/serve.yaml`."""
+
+    run: str | None = None
+    host: str = "127.0.0.1"
+    port: int = 8000
+    public: bool = False
+    explain: str | None = None
+    alpha: float = 0.1
+    max_megabytes: int = 64
+    max_megapixels: int = 128
+    accelerator: str = "auto"
+
+
+SCHEMAS = {
+    "prepare": PrepareConfig,
+    "predict": PredictConfig,
+    "export": ExportConfig,
+    "serve": ServeConfig,
+    "train": TrainConfig,
+    "evaluate": EvaluateConfig,
+    "explain": ExplainConfig,
+    "tune": TuneConfig,
+}
 
 
 def register() -> None:

@@ -76,6 +76,7 @@ class ImageDataModule(L.LightningDataModule):
         self.drop_last, self.normalisation, self.grades = drop_last, normalisation, grades
         self.splits: dict[str, Split] = {}
         self.foreign: list[str] = []  # folders that a record names and that are not here, as key=value
+        self.preprocessing: dict[str, Any] | None = None  # of the files that the images were made of, where it is known
         self._mirrored: tuple[int, ...] = ()
         self.mean: Tensor | None = None
         self.std: Tensor | None = None

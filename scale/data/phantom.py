@@ -6,13 +6,14 @@ lesions, which decide the label. 2D sets are slices of the 3D ones, through the 
 For that, several lesions of one volume lie near one plane.
 
 What the labels ask: binary, is there a lesion; multiclass, which kind (0 = none); multilabel, which kinds; ordinal, how
-many.
+many. Of a binary set one can say which shapes decide, how many there are, and which ones stand in both classes.
 """
 
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,9 +25,10 @@ from scale.utils.choices import suggest
 VERSION = 1  # counts up when the same seed gives other images
 KINDS = tuple((shape, radius) for radius in (LARGE, SMALL) for shape in SHAPES)  # kind k of a mask is KINDS[k - 1]
 SAMPLES = {"train": 600, "val": 100, "test": 300}
-_BINARY = tuple(1 + SHAPES.index(shape) for shape in ("ball", "shell", "dark"))
+DECIDING = ("ball", "shell", "dark")  # shapes of a binary set's lesions
 _MOST = {"binary": 2, "multiclass": len(KINDS) + 1, "multilabel": len(KINDS), "ordinal": len(KINDS)}
 _TILT = 0.4  # radians
+_CROWD = 3  # large lesions beside one another
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,9 @@ class Recipe:
     problem: str
     num_classes: int
     channels: int
+    deciding: tuple[str, ...] = DECIDING
+    lesions: int = 1
+    decoys: tuple[str, ...] = ()
 
     @property
     def period(self) -> int:
@@ -53,6 +58,9 @@ def generate(
     channels: int = 1,
     samples: Mapping[str, int] = SAMPLES,
     seed: int = 0,
+    deciding: Sequence[str] | None = None,
+    lesions: int = 1,
+    decoys: Sequence[str] = (),
 ) -> dict[str, np.ndarray]:
     """Makes a data set.
 
@@ -66,6 +74,9 @@ def generate(
         channels: 1, or more for colour, which says nothing about the label.
         samples: number of samples in each split.
         seed: of everything.
+        deciding: of a binary set, the shapes that a lesion may have; `DECIDING` if None.
+        lesions: of a binary set, their number in a positive sample.
+        decoys: of a binary set, shapes of which every sample has one that says nothing about the label.
 
     Returns:
         `{split}_images` (N, *S) or (N, *S, C) uint8, `{split}_labels` (N, L) uint8 and `{split}_masks` (N, *S) uint8:
@@ -74,15 +85,15 @@ def generate(
     Raises:
         ValueError: an argument that is not possible, or too few samples for each class to occur in each split.
     """
-    recipe = Recipe(problem, num_classes, channels)
+    recipe = Recipe(problem, num_classes, channels, tuple(deciding or DECIDING), lesions, tuple(decoys))
     _check(spatial_dims, recipe, size, samples)
     arrays: dict[str, np.ndarray] = {}
     for split, count in samples.items():
-        seeds = (seed, zlib.crc32(split.encode()))
-        labels = _labels(recipe, count, seed=seeds)
+        labels = labels_of(recipe, split, count, seed=seed)
+        seeds = [seed_of(seed, split, i) for i in range(count)]
         pairs = [
-            _sample(recipe, label, spatial_dims=spatial_dims, size=size, seed=(*seeds, i))
-            for i, label in enumerate(labels)
+            rendered(*scene_of(recipe, label, seed=own), spatial_dims=spatial_dims, size=size)
+            for label, own in zip(labels, seeds, strict=True)
         ]
         images, masks = (np.stack(parts) for parts in zip(*pairs, strict=True))
         arrays[f"{split}_images"] = images if channels > 1 else images[..., 0]
@@ -91,29 +102,10 @@ def generate(
     return arrays
 
 
-def write(
-    path: str | Path,
-    *,
-    spatial_dims: int = 3,
-    problem: str = "binary",
-    num_classes: int = 2,
-    size: int = 28,
-    channels: int = 1,
-    samples: Mapping[str, int] = SAMPLES,
-    seed: int = 0,
-) -> Path:
-    """Writes the data set that `generate` makes as an npz file, whole or not at all, and returns its path."""
+def write(path: str | Path, **recipe: Any) -> Path:
+    """Writes the data set that `generate` makes of `recipe` as an npz file, whole or not at all; returns its path."""
     path = Path(path).expanduser()
-    arrays = generate(
-        spatial_dims=spatial_dims,
-        problem=problem,
-        num_classes=num_classes,
-        size=size,
-        channels=channels,
-        samples=samples,
-        seed=seed,
-    )
-    archive.write(path, arrays)
+    archive.write(path, generate(**recipe))
     return path
 
 
@@ -129,45 +121,83 @@ def _check(spatial_dims: int, recipe: Recipe, size: int, samples: Mapping[str, i
         raise ValueError(f"size {size} is too small to show a lesion; at least 16")
     if recipe.channels < 1:
         raise ValueError(f"channels is {recipe.channels}; at least 1")
+    _check_binary(recipe)
     for split, count in samples.items():
         if count < recipe.period:
             raise ValueError(f"{count} samples in {split}; for each class to occur it takes at least {recipe.period}")
 
 
-def _labels(recipe: Recipe, count: int, *, seed: tuple[int, ...]) -> np.ndarray:
-    """Labels (N, L) uint8, balanced in blocks, each a random permutation of its own."""
+def _check_binary(recipe: Recipe) -> None:
+    changed = {"deciding": recipe.deciding != DECIDING, "lesions": recipe.lesions != 1, "decoys": bool(recipe.decoys)}
+    if recipe.problem != "binary" and any(changed.values()):
+        names = ", ".join(name for name, is_changed in changed.items() if is_changed)
+        raise ValueError(f"{names}: only a binary phantom takes it, and problem is {recipe.problem}")
+    for shape in (*recipe.deciding, *recipe.decoys):
+        if shape not in SHAPES:
+            raise ValueError(f"unknown shape {shape!r}; {suggest(shape, SHAPES)}")
+    both = sorted(set(recipe.deciding) & set(recipe.decoys))
+    if both:
+        raise ValueError(f"decoys: {both[0]} decides the label (deciding: {', '.join(recipe.deciding)})")
+    if not 1 <= recipe.lesions <= _CROWD:
+        raise ValueError(f"lesions is {recipe.lesions}; 1 to {_CROWD} find room")
+
+
+def seed_of(seed: int, split: str, row: int) -> tuple[int, ...]:
+    """The seed of one sample."""
+    return (seed, zlib.crc32(split.encode()), row)
+
+
+def labels_of(recipe: Recipe, split: str, count: int, *, seed: int) -> np.ndarray:
+    """Labels (N, L) uint8 of a split, balanced in blocks, each a random permutation of its own."""
     is_multilabel = recipe.problem == "multilabel"
     blocks = []
     for block in range(-(-count // recipe.period)):
-        generator = np.random.default_rng((*seed, block, 1))
+        generator = np.random.default_rng((*seed_of(seed, split, block), 1))
         columns = range(recipe.num_classes if is_multilabel else 1)
         blocks.append(np.stack([generator.permutation(recipe.period) for _ in columns], axis=1))
     drawn = np.concatenate(blocks)[:count]
     return (drawn == 0 if is_multilabel else drawn).astype(np.uint8)
 
 
-def _sample(
-    recipe: Recipe, label: np.ndarray, *, spatial_dims: int, size: int, seed: tuple[int, ...]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Image (*S, C) and mask (*S) of one sample."""
+def scene_of(recipe: Recipe, label: np.ndarray, *, seed: tuple[int, ...]) -> tuple[Scene, float]:
+    """What is in one sample of a label (L,), and the depth of the plane that its lesions lie near."""
     generator = np.random.default_rng((*seed, 0))
     depth = generator.uniform(0.3, 0.7)
-    scene = _scene(_wanted(recipe.problem, label, generator), depth, recipe.channels, generator, noise_seed=(*seed, 2))
+    scene = _scene(_wanted(recipe, label, generator), depth, recipe.channels, generator, noise_seed=(*seed, 2))
+    return (_with_decoys(scene, recipe, depth, seed=seed) if recipe.decoys else scene), depth
+
+
+def rendered(scene: Scene, depth: float, *, spatial_dims: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Image (*S, C) and mask (*S) of a scene; in 2D of its plane at `depth`."""
     if spatial_dims == 3:
         return render(scene, size=size, planes=range(size))
     image, mask = render(scene, size=size, planes=(int(depth * size),))
     return image[0], mask[0]
 
 
-def _wanted(problem: str, label: np.ndarray, generator: np.random.Generator) -> list[tuple[int, float]]:
+def _wanted(recipe: Recipe, label: np.ndarray, generator: np.random.Generator) -> list[tuple[int, float]]:
     """Kind and radius of each lesion that a label (L,) asks for."""
     first = int(label[0])
-    if problem == "binary":
-        return [(int(generator.choice(_BINARY)), generator.uniform(0.14, 0.19))] * first
-    if problem == "ordinal":
+    if recipe.problem == "binary":
+        kinds = [1 + SHAPES.index(shape) for shape in recipe.deciding]
+        drawn = [(int(generator.choice(kinds)), generator.uniform(0.14, 0.19)) for _ in range(recipe.lesions)]
+        return drawn * first
+    if recipe.problem == "ordinal":
         return [(1, generator.uniform(0.07, 0.1)) for _ in range(first)]
-    kinds = [first] * bool(first) if problem == "multiclass" else [int(k) + 1 for k in np.flatnonzero(label)]
-    return [(kind, KINDS[kind - 1][1] * generator.uniform(0.93, 1.07)) for kind in kinds]
+    asked = [first] * bool(first) if recipe.problem == "multiclass" else [int(k) + 1 for k in np.flatnonzero(label)]
+    return [(kind, KINDS[kind - 1][1] * generator.uniform(0.93, 1.07)) for kind in asked]
+
+
+def _with_decoys(scene: Scene, recipe: Recipe, depth: float, *, seed: tuple[int, ...]) -> Scene:
+    generator = np.random.default_rng((*seed, 5))
+    placed = [thing for thing in scene.things if thing.kind]
+    decoys: list[Thing] = []
+    for shape in recipe.decoys:
+        radius = generator.uniform(0.14, 0.16)
+        centre = free_place([*placed, *decoys], depth, radius, generator)
+        tone = generator.uniform(1.6, 2.4) * generator.uniform(0.75, 1.0, size=recipe.channels)
+        decoys.append(Thing(0, shape, centre, random_frame(generator, _TILT), radius, tone))
+    return replace(scene, things=(*scene.things, *decoys))
 
 
 def _scene(
@@ -191,7 +221,7 @@ def _scene(
     ]
     lesions: list[Thing] = []
     for kind, radius in sorted(wanted, key=lambda one: -one[1]):
-        centre = _free_place(lesions, depth, radius, generator)
+        centre = free_place(lesions, depth, radius, generator)
         shape = KINDS[kind - 1][0]
         lesions.append(Thing(kind, shape, centre, random_frame(generator, _TILT), radius, colour()))
     return Scene(
@@ -210,7 +240,7 @@ def _random_tube(generator: np.random.Generator, colour: np.ndarray) -> Thing:
     return Thing(0, "tube", generator.uniform(0.2, 0.8, 3), frame, generator.uniform(0.022, 0.04), colour, bend)
 
 
-def _free_place(lesions: list[Thing], depth: float, radius: float, generator: np.random.Generator) -> np.ndarray:
+def free_place(lesions: list[Thing], depth: float, radius: float, generator: np.random.Generator) -> np.ndarray:
     """A centre near the plane at `depth` where a lesion touches no other; after 50 tries, the least crowded one."""
     best, room = np.zeros(3), -np.inf
     for _ in range(50):

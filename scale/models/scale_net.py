@@ -189,7 +189,7 @@ class ScaleNet(nn.Module):
             pyramid = self.streams[name](view.flatten(0, 1) if planar else view)
             mixed, level_weights = self.scale_attention[name](pyramid)
             grid = tuple(pyramid[-1].shape[2:])
-            tokens[name] = resample(mixed, grid).reshape(len(x), -1, mixed.shape[-1])
+            tokens[name] = resample(mixed, grid).reshape(x.shape[0], -1, mixed.shape[-1])
             locate = self.lifting.planar_positions if planar else self.lifting.volumetric_positions
             positions[name] = locate(shape, grid, device=x.device)
             if level_weights is not None:

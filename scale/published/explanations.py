@@ -6,13 +6,13 @@ from typing import Any
 
 from scale import runs
 from scale.attribution.catalog import CONTROLS, METHODS
-from scale.published import recipe
+from scale.published import per_sample, recipe
 from scale.utils.files import read_csv, write_csv
 from scale.utils.tables import markdown
 
 RESULTS = Path(__file__).resolve().parent / "explanations.csv"  # of the package: read only
 RUN = ("flag", "size", "model", "variant", "seed")
-COLUMNS = (*RUN, "method", "control", "measure", "better", "mean", "low", "high", "n")
+COLUMNS = (*RUN, "method", "control", "metric", "better", "mean", "low", "high", "n", "values")
 SHOWN = {  # what is measured / what it is compared with: heading of the column
     "pointing_game/": "pointing game",
     "relevance_mass/": "relevance mass",
@@ -42,7 +42,8 @@ def rows_of(folder: str | Path, *, variant: str = "") -> list[Row]:
     metrics = runs.read_metrics(folder)
     run = {name: str(metrics[name]) for name in ("flag", "size", "seed")}
     run |= {"model": metrics["model"]["name"], "variant": recipe.name_of(folder, metrics, given=variant)}
-    rows = (run | row for path in tables for row in read_csv(path))
+    values = per_sample.read(folder / "explanations")
+    rows = (run | row | {"values": per_sample.packed(values, row)} for path in tables for row in read_csv(path))
     return [{column: row.get(column) or "" for column in COLUMNS} for row in rows]
 
 
@@ -74,7 +75,7 @@ def table(rows: Sequence[Row]) -> str:
     import pandas as pd
 
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    frame["head"] = frame["measure"].str.cat(frame["control"], "/").map(SHOWN)
+    frame["head"] = frame["metric"].str.cat(frame["control"], "/").map(SHOWN)
     frame["cell"] = frame.apply(_cell, axis="columns") if len(frame) else ""
     order = [*(name for name in METHODS if name not in CONTROLS), *CONTROLS]
     parts = []
@@ -85,7 +86,7 @@ def table(rows: Sequence[Row]) -> str:
         lines = cells.reindex(index=methods, columns=heads).fillna("")
         flag, size, model, variant, seed = run
         name = f"`{model}`, {variant}" if variant else f"`{model}`"
-        title = f"**{flag}**, {size} pixels, {name}, seed {seed}"
+        title = f"**{flag}**, {size} pixels, {name}, seed {seed} (one training)"
         body = markdown(["method", *heads], [[f"`{line[0]}`", *line[1:]] for line in lines.itertuples(name=None)])
         parts.append(f"{title}\n\n{body}")
     return "\n\n".join(parts)

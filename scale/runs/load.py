@@ -26,6 +26,8 @@ from scale.runs.reading import (
 )
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from scale.data.datamodule import ImageDataModule
     from scale.tasks.classification import ClassificationTask
 
@@ -62,6 +64,25 @@ class Run:
             f"  folder  {self.folder}",
         ]
         return "\n".join(lines)
+
+    def predict(self, images: Any, *, alpha: float = 0.1, calibrate: bool = True) -> "pd.DataFrame":
+        """Predictions of new images or files, as `python -m scale.predict` makes them.
+
+        Args:
+            images: a path or an array, or a list of them, as `scale.inference.predictor.Predictor.predict` takes them.
+            alpha: share of conformal sets that may miss the true class.
+            calibrate: divide logits by the temperature that fits val best.
+
+        Returns:
+            A row for each image: predicted class, probabilities, conformal set, entropy, energy, and whether it looks
+            unlike the training data.
+
+        Raises:
+            ValueError: an image that cannot be used; says which and why.
+        """
+        from scale.inference.predictor import Predictor
+
+        return Predictor.of_runs([self], alpha=alpha, calibrate=calibrate).predict(images)
 
     def _scores(self, split: str) -> str:
         found = self.metrics.get(split)

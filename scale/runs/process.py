@@ -107,7 +107,7 @@ def take(path: Path, *, patience: float = 0.0, shared: bool = False) -> int | No
     Returns:
         The descriptor, or None where another process has the lock.
     """
-# flock belongs to the open file, which a child inherits: the lock outlives this process if the child does.
+    # flock belongs to the open file, which a child inherits: the lock outlives this process if the child does.
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     end = time.monotonic() + patience
     while True:

@@ -85,9 +85,13 @@ def write(
     from scale import runs
     from scale.evaluation import official
     from scale.reporting.run_figures import draw
+    from scale.runs import inputs as run_inputs
     from scale.runs.folder import write_predictions
+    from scale.utils.files import write_json
 
     names, problem = list(datamodule.info.labels), metrics["problem"]
+    inputs = run_inputs.content(metrics["image_shape"], names, datamodule.info.title, datamodule.preprocessing)
+    write_json(folder / run_inputs.NAME, inputs)
     for split, found in outputs.items():
         write_predictions(folder, split, found)
         if not partial:  # an official file has a row for every sample
@@ -132,7 +136,7 @@ def _mistaken(
 
 
 def choice(config: DictConfig, task: "ClassificationTask", image_shape: Sequence[int], folder: Path) -> str:
-    """What the model is called: the option of the group `model` that the run was composed with, else the class."""
+    """What the model is called: the option of the group `model` that was given, else the class."""
     from hydra.core.hydra_config import HydraConfig
 
     from scale.runs.reading import read_overrides

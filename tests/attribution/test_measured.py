@@ -5,8 +5,8 @@ import pytest
 from omegaconf import OmegaConf
 
 import scale
+from scale import report as command
 from scale.published import explanations as results
-from scale.report import main
 
 
 @pytest.fixture
@@ -22,9 +22,9 @@ def explained(tmp_path):
         (folder / "config.yaml").write_text(OmegaConf.to_yaml(scale.compose(["data=phantom2d", *variant])))
         span = f"{mean},{mean - 0.1:.1f},{mean + 0.1:.1f},20\n"
         lines = [f"{method},pointing_game,higher,{span}" for method in methods]
-        (folder / "explanations" / "quality.csv").write_text("method,measure,better,mean,low,high,n\n" + "".join(lines))
+        (folder / "explanations" / "quality.csv").write_text("method,metric,better,mean,low,high,n\n" + "".join(lines))
         lines = [f"{method},random,deletion_auc,{span}" for method in methods if method != "random"]
-        text = "method,control,measure,mean,low,high,n\n" + "".join(lines)
+        text = "method,control,metric,mean,low,high,n\n" + "".join(lines)
         (folder / "explanations" / "against_random.csv").write_text(text)
         return folder
 
@@ -36,10 +36,10 @@ def test_rows_of_runs_become_tables(explained, tmp_path):
     results.add([explained("b", 1, ["random", "integrated_gradients"]), explained("a", 0, ["edges"])], path)
     lines = results.table(results.read(path)).splitlines()
     assert [line for line in lines if line.startswith("**")] == [
-        "**phantom2d**, 28 pixels, `scale`, seed 0",
-        "**phantom2d**, 28 pixels, `scale`, seed 1",
+        "**phantom2d**, 28 pixels, `scale`, seed 0 (one training)",
+        "**phantom2d**, 28 pixels, `scale`, seed 1 (one training)",
     ]
-    assert lines[2] == "| method | pointing game | deletion, gain on random |"  # the other measures were not taken
+    assert lines[2] == "| method | pointing game | deletion, gain on random |"  # the other metrics were not taken
     assert lines[-2:] == [
         "| `integrated_gradients` | 0.50 (0.40 to 0.60) | 0.50 (0.40 to 0.60) |",
         "| `random` | 0.50 (0.40 to 0.60) |  |",
@@ -51,7 +51,7 @@ def test_a_method_that_is_measured_again_takes_its_own_place_only(explained, tmp
     results.add([explained("first", 0, ["edges", "saliency"])], path)
     results.add([explained("again", 0, ["saliency"], mean=0.7)], path)
     with path.open(newline="") as file:
-        found = {(row["method"], row["measure"]): row["mean"] for row in csv.DictReader(file)}
+        found = {(row["method"], row["metric"]): row["mean"] for row in csv.DictReader(file)}
     assert found == {
         ("edges", "pointing_game"): "0.5",
         ("edges", "deletion_auc"): "0.5",
@@ -68,9 +68,9 @@ def test_an_ablation_has_rows_of_its_own(explained, tmp_path):
     results.add([explained("other", 0, ["saliency"], mean=0.3)], path, variant="mine")
     lines = results.table(results.read(path)).splitlines()
     assert [line for line in lines if line.startswith("**")] == [
-        "**phantom2d**, 28 pixels, `scale`, seed 0",
-        "**phantom2d**, 28 pixels, `scale`, gate, seed 0",
-        "**phantom2d**, 28 pixels, `scale`, mine, seed 0",
+        "**phantom2d**, 28 pixels, `scale`, seed 0 (one training)",
+        "**phantom2d**, 28 pixels, `scale`, gate, seed 0 (one training)",
+        "**phantom2d**, 28 pixels, `scale`, mine, seed 0 (one training)",
     ]
     assert [line.split("|")[2][1:5] for line in lines if "saliency" in line] == ["0.50", "0.10", "0.30"]
 
@@ -80,5 +80,5 @@ def test_a_run_that_was_not_explained(tmp_path, monkeypatch, capsys):
     arguments = ["--explanations", f"results={tmp_path / 'mine.csv'}", str(tmp_path / "run")]
     monkeypatch.setattr("sys.argv", ["report", *arguments])
     with pytest.raises(SystemExit):
-        main()
+        command.main()
     assert f"python -m scale.explain run={tmp_path / 'run'}" in capsys.readouterr().err

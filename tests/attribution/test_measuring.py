@@ -4,7 +4,7 @@ import torch
 
 from scale.attribution.metrics import measure as measuring
 from scale.attribution.metrics import quality
-from scale.attribution.metrics.measure import Explainer, Subjects
+from scale.attribution.metrics.explainer import Explainer, Subjects
 from scale.config.schemas import Attribution, Quality
 from scale.models.scale_net import ScaleNet
 from scale.tasks.problem import Problem
@@ -33,19 +33,26 @@ def test_every_measure_has_its_samples():
     other = explainer().net.__class__(spatial_dims=2, in_channels=1, outputs=2, **SMALL).eval()
     own, passes = explainer(), []
     methods = ["input_x_gradient", "gradcam_planar", "random"]
-    values, maps = measuring.measure(
+    falls = np.array([False, True, False, False])
+    names = list(quality.METRICS)
+    stages = []
+    for values, maps in measuring.measure(  # noqa: B007
         own,
-        subjects(others={"seed1": other}),
+        subjects(others={"seed1": other}, falls=falls),
         methods,
-        list(quality.MEASURES),
+        names,
         QUALITY,
         step=lambda method, amount: passes.append((method, amount)),
-    )
-    assert {name: len(found) for name, found in values.items()} == dict.fromkeys(methods, len(quality.MEASURES))
+    ):
+        stages.append({name for measured in values.values() for name in measured})
+    dear = {"infidelity", "sensitivity_max", "randomisation"}
+    assert stages == [set(names) - dear - {"deletion_auc", "insertion_auc"}, set(names) - dear, set(names)]
+    assert {name: len(found) for name, found in values.items()} == dict.fromkeys(methods, len(quality.METRICS))
     counts = {name: int((~np.isnan(numbers)).sum()) for name, numbers in values["input_x_gradient"].items()}
-    dear = dict.fromkeys(("infidelity", "sensitivity_max", "randomisation"), 2)
+    dear = dict.fromkeys(dear, 2)
     placed = dict.fromkeys(("pointing_game", "relevance_mass", "relevance_rank"), 3)
-    assert counts == dict.fromkeys(quality.MEASURES, 4) | dear | placed
+    placed |= dict.fromkeys(("pointing_game_causal", "relevance_mass_causal"), 1)
+    assert counts == dict.fromkeys(quality.METRICS, 4) | dear | placed
     assert {name for name, _ in passes} == set(methods)
     assert values["random"]["agreement"].tolist() == [pytest.approx(1.0)] * 4  # knows nothing of the network
     assert values["random"]["randomisation"][0] == pytest.approx(1.0)
@@ -55,13 +62,18 @@ def test_every_measure_has_its_samples():
     )
     np.testing.assert_allclose(values["gradcam_planar"]["deletion_auc"], expected.auc.numpy(), atol=1e-6)
     table = measuring.rows(values, seed=0)
-    assert list(table[0]) == ["method", "measure", "better", "mean", "low", "high", "n"]
-    assert [row["measure"] for row in table if row["method"] == "random"] == list(quality.MEASURES)
+    assert list(table[0]) == ["method", "metric", "better", "mean", "low", "high", "n"]
+    assert {row["metric"] for row in table if row["method"] == "random"} == set(quality.METRICS)
+    expected = own.cost("input_x_gradient") * (4 * 2 + 2 * (2 + 2)) + 2 * 4 * (3 + 1) + 2 * 2
+    told = sum(amount for method, amount in passes if method == "input_x_gradient")
+    assert told == pytest.approx(expected)
+    assert expected == measuring.cost(own, ["input_x_gradient"], names, QUALITY, count=4, others=1, bytes_each=4 * 144)
 
 
 def test_a_missed_lesion_is_looked_for_in_the_map_of_its_class():
     own, given = explainer(), subjects()
-    values, _ = measuring.measure(own, given, ["input_x_gradient"], ["relevance_mass"], QUALITY, step=lambda *_: None)
+    measured = measuring.measure(own, given, ["input_x_gradient"], ["relevance_mass"], QUALITY, step=lambda *_: None)
+    ((values, _),) = measured
     truth = own.maps("input_x_gradient", given.images, given.truth)
     expected = quality.relevance_mass(truth, given.masks).numpy()
     np.testing.assert_allclose(values["input_x_gradient"]["relevance_mass"], expected, rtol=1e-5)
@@ -75,7 +87,7 @@ def test_a_gain_on_a_control_is_positive_whatever_the_direction():
         "random": {"deletion_auc": np.array([0.4, 0.5, 0.6]), "insertion_auc": np.array([0.5, 0.6, 0.7])},
     }
     rows = measuring.against(values, "random", seed=0)
-    assert [(row["method"], row["measure"], row["n"]) for row in rows] == [
+    assert [(row["method"], row["metric"], row["n"]) for row in rows] == [
         ("good", "deletion_auc", 3),
         ("good", "insertion_auc", 2),
     ]
@@ -105,7 +117,35 @@ def test_a_setting_changes_what_it_names(method, change):
     ).abs().max() > 1e-6
 
 
+def test_maps_that_find_no_room_are_made_again(monkeypatch):
+    own, found = explainer(), []
+    for room in (measuring.KEPT, 0):
+        monkeypatch.setattr(measuring, "KEPT", room)
+        passes = []
+        *_, (values, maps) = measuring.measure(
+            own,
+            subjects(),
+            ["input_x_gradient"],
+            ["sparseness", "deletion_auc"],
+            QUALITY,
+            step=lambda _, amount, passes=passes: passes.append(amount),
+        )
+        known = measuring.cost(
+            own, ["input_x_gradient"], ["sparseness", "deletion_auc"], QUALITY, count=4, others=0, bytes_each=4 * 144
+        )
+        assert sum(passes) == known
+        found.append((values["input_x_gradient"]["deletion_auc"].tolist(), len(maps)))
+    assert found[0][0] == found[1][0]
+    assert [kept for _, kept in found] == [1, 0]
+
+
+def test_nearest_to_zero_is_a_gain_from_either_side():
+    values = {"good": {"randomisation": np.array([-0.1, 0.1])}, "random": {"randomisation": np.array([-0.9, 1.0])}}
+    (row,) = measuring.against(values, "random", seed=0)
+    assert row["mean"] == pytest.approx(0.85)
+
+
 def test_an_unknown_measure_is_named():
-    assert measuring.check_measures(None) == list(quality.MEASURES)
-    with pytest.raises(ValueError, match="unknown measure 'deletion'; did you mean 'deletion_auc'"):
-        measuring.check_measures(["deletion"])
+    assert measuring.check_metrics(None) == list(quality.METRICS)
+    with pytest.raises(ValueError, match="unknown metric 'deletion'; did you mean 'deletion_auc'"):
+        measuring.check_metrics(["deletion"])

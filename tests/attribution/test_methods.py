@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from scale.attribution.catalog import KINDS
+from scale.attribution.catalog import KINDS, METHODS, Method
 from scale.attribution.methods import attention_maps, gradients
-from scale.attribution.methods.attribute import METHODS, Explained, applicable, attribute, obstacle
+from scale.attribution.methods.attribute import Explained, applicable, attribute, obstacle
 from scale.models.baselines import ResNet
 from scale.models.scale_net import ScaleNet
 from scale.tasks.problem import Problem
@@ -69,9 +69,8 @@ def test_a_linear_model_has_known_maps(shape, kind):
         "deeplift": along,
         "occlusion": along.mean(dim=1, keepdim=True).expand_as(along),  # channels are hidden together
     }
-    assert set(expected) == {m for m in METHODS if METHODS[m].kind in ("gradient", "perturbation")} - {
-        "scale_relevance"
-    }
+    elsewhere = {"scale_relevance", "consensus"}  # which have tests of their own
+    assert set(expected) == {m for m in METHODS if METHODS[m].kind in ("gradient", "perturbation")} - elsewhere
     for method, known in expected.items():
         options = {"window": 0.01, "overlap": 0.0} if method == "occlusion" else {}
         found = explain(net, x, method, target=target, problem=Problem(kind, 2), baseline=baseline, **options)
@@ -328,7 +327,7 @@ def test_what_does_not_fit_a_network_is_known_before_anything_runs(change, missi
 def test_a_baseline_has_no_attention():
     torch.manual_seed(0)
     net = ResNet(spatial_dims=2, in_channels=1, outputs=2)
-    assert [m for m in METHODS if METHODS[m].needs_attention and obstacle(net, m) is None] == []
+    assert [m for m in METHODS if METHODS[m].kind == "attention" and obstacle(net, m) is None] == []
     assert {"gradcam", "guided_gradcam", "deeplift"} <= set(applicable(net))
     with pytest.raises(ValueError, match="rollout does not apply: ResNet has no streams and no attention"):
         explain(net, images(1, 1, 8, 8), "rollout")
@@ -451,3 +450,17 @@ def test_the_catalogue_says_what_each_method_is():
         assert method.source.startswith(("doi:10.", "arXiv:"))
         assert method.cost >= (method.kind != "control")
         assert method.depends_on_target == (method.kind not in ("attention", "control"))
+
+
+def test_a_new_method_is_one_entry_and_its_function(monkeypatch):
+    """The catalog names the function and the condition: nothing else knows of a method."""
+    from scale.attribution.methods import gradients as module
+
+    entry = Method("doubled", "gradient", True, "arXiv:0000", "gradients.doubled", needs=("planar_stream",))
+    for place in ("scale.attribution.catalog.METHODS", "scale.attribution.methods.attribute.METHODS"):
+        monkeypatch.setattr(place, {**METHODS, "doubled": entry})
+    monkeypatch.setattr(module, "doubled", lambda images, target: images * 2 + target.max(), raising=False)
+    x = images(2, 1, 12, 12)
+    torch.testing.assert_close(explain(small((12, 12)), x, "doubled"), x * 2 + 1)
+    with pytest.raises(ValueError, match="doubled does not apply: the network has no planar stream"):
+        explain(small((12, 12), streams="volumetric"), x, "doubled")

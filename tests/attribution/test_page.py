@@ -2,12 +2,14 @@
 
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from scale.attribution.report import colours, page
-from scale.attribution.report.page import Sample, quality_table, write_page
+from scale.attribution.report.page import Sample, write_page
+from scale.attribution.report.trust_table import clear_best, quality_table
 
 SHAPE = (5, 6, 8)
 FREE = 1  # cells at the border of a panel may be under the hairlines
@@ -41,7 +43,7 @@ def samples():
 def rows():
     cells = {
         ("integrated_gradients", "insertion_auc"): (0.8, 0.7, 0.9),
-        ("gradcam_fusion", "insertion_auc"): (0.6, 0.4, 0.7),
+        ("gradcam_fusion", "insertion_auc"): (0.6, 0.4, 0.69),
         ("random", "insertion_auc"): (0.4, 0.3, 0.5),
         ("integrated_gradients", "deletion_auc"): (0.2, 0.1, 0.3),
         ("gradcam_fusion", "deletion_auc"): (0.1, 0.05, 0.2),
@@ -50,7 +52,7 @@ def rows():
     }
     better = {"insertion_auc": "higher", "deletion_auc": "lower", "pointing_game": "higher"}
     return [
-        {"method": m, "measure": k, "better": better[k], "mean": v[0], "low": v[1], "high": v[2], "n": 12}
+        {"method": m, "metric": k, "better": better[k], "mean": v[0], "low": v[1], "high": v[2], "n": 12}
         for (m, k), v in cells.items()
     ]
 
@@ -83,10 +85,11 @@ def test_table_marks_the_best_and_what_is_clear_of_random():
         ("deletion auc", "↓"),
         ("insertion auc", "↑"),
     ]
+    assert re.findall("<small>(.*?)</small>", lines[0]) == ["n = 12"] * 3
     cells = {re.search('data-method="(\\w+)', line)[1]: re.findall(r'<td class="([^"]*)"', line) for line in lines[1:]}
     assert cells == {
         "integrated_gradients": ["none", "", "best clear"],
-        "gradcam_fusion": ["none", "best", ""],
+        "gradcam_fusion": ["none", "", ""],  # not clear of the second best
         "random": ["none", "", ""],
     }
     assert 'class="control"' in lines[3]
@@ -94,6 +97,25 @@ def test_table_marks_the_best_and_what_is_clear_of_random():
     as_text = [{key: "" if value != value else str(value) for key, value in row.items()} for row in rows()]
     assert quality_table(as_text) == table  # rows as a CSV file gives them
     assert quality_table([]) == ""
+
+
+def test_the_best_is_clear_of_the_second_and_randomisation_is_best_near_zero():
+    intervals = {"a": (-0.05, -0.1, 0.05), "b": (0.3, 0.2, 0.4), "c": (-0.6, -0.7, -0.5)}
+    assert clear_best(intervals, "zero") == "a"
+    assert clear_best(intervals, "higher") is None or intervals["b"][1] > intervals["a"][2]
+    assert clear_best(intervals, "lower") == "c"
+    assert clear_best({"a": (-0.05, -0.3, 0.05), "b": (0.3, 0.2, 0.4)}, "zero") is None  # 0.3 away is possible too
+    assert clear_best({"a": (0.5, 0.4, 0.6), "b": (0.5, 0.4, 0.6)}, "higher") is None
+    row = {"method": "c", "metric": "randomisation", "better": "zero", "mean": -0.6, "low": -0.7, "high": -0.5, "n": 4}
+    table = quality_table([row, {**row, "method": "random", "mean": 1.0, "low": 1.0, "high": 1.0}])
+    assert "→ 0" in table
+    assert 'class="clear"' in table
+
+
+def test_a_warning_is_kept_for_the_viewer(tmp_path):
+    first, *others = samples()
+    text = written(tmp_path, samples=[replace(first, warning="its peak moves <far>"), *others]).read_text()
+    assert '"warning":"its peak moves \\u003cfar>"' in text
 
 
 def test_bad_input_writes_nothing(tmp_path):

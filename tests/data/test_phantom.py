@@ -190,3 +190,37 @@ def test_written_files_are_read_back_with_their_masks(tmp_path):
 def test_impossible_recipes(wrong, message):
     with pytest.raises(ValueError, match=message):
         phantom.generate(**wrong)
+
+
+OPTIONS = [{"deciding": ["rod"]}, {"lesions": 2}, {"decoys": ["striped"]}]
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=str)
+def test_a_binary_option_changes_what_it_names(option):
+    common = {"spatial_dims": 2, "samples": {"test": 12}, "seed": 3}
+    plain, other = phantom.generate(**common), phantom.generate(**common, **option)
+    np.testing.assert_array_equal(plain["test_labels"], other["test_labels"])
+    positive = plain["test_labels"][:, 0] == 1
+    changed = (plain["test_images"] != other["test_images"]).any(axis=(1, 2))
+    assert changed[positive].all()
+    masks = other["test_masks"]
+    assert not masks[~positive].any()  # a decoy decides nothing, so it is no lesion
+    if "deciding" in option:
+        assert set(np.unique(masks)) == {0, 1 + scenes.SHAPES.index("rod")}
+    if "lesions" in option:
+        sizes = [(m != 0).sum() for m in masks[positive]], [(m != 0).sum() for m in plain["test_masks"][positive]]
+        assert np.mean(sizes[0]) > 1.5 * np.mean(sizes[1])
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"deciding": ["bal"]}, "unknown shape 'bal'; did you mean 'ball'"),
+        ({"decoys": ["shell"]}, "shell decides the label"),
+        ({"lesions": 4}, "lesions is 4; 1 to 3 find room"),
+        ({"lesions": 2, "problem": "ordinal"}, "lesions: only a binary phantom takes it, and problem is ordinal"),
+    ],
+)
+def test_a_binary_option_that_cannot_be(option, message):
+    with pytest.raises(ValueError, match=message):
+        phantom.generate(samples=FEW, **option)

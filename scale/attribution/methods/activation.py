@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from scale.attribution.methods.grid import InputGrid
+from scale.models.baselines import ResNet
 from scale.models.fusion import Fusion
 from scale.models.scale_net import ScaleNet
 
@@ -34,8 +35,9 @@ def outputs_of(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, Any]]:
             handle.remove()
 
 
-def gradcam(model: nn.Module, images: Tensor, target: Tensor, *, layer: nn.Module) -> Tensor:
-    """Grad-CAM of a layer that returns (B, width, *cells): (B, *S)."""
+def gradcam_stack(model: nn.Module, images: Tensor, target: Tensor, *, net: ResNet) -> Tensor:
+    """Grad-CAM of the last of a network's layers, which returns (B, width, *cells): (B, *S)."""
+    layer = net.blocks
     with outputs_of({"layer": layer}) as found:
         scores = model(images.detach().requires_grad_())
     cam = _cam(_gradients(scores, target, [found["layer"]])[0], found["layer"].detach(), channel=1)

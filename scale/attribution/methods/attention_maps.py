@@ -12,6 +12,7 @@ from scale.models.attention import CrossAttention
 from scale.models.scale_net import STREAMS, ScaleNet
 
 
+@torch.no_grad()
 def scale_attention(net: ScaleNet, images: Tensor, *, stream: str, level: str) -> Tensor:
     """The weight of a level in a stream: (B, *S), in [0, 1]; the levels' maps sum to 1."""
     grid = InputGrid(net, images.shape[2:], device=images.device)
@@ -20,6 +21,7 @@ def scale_attention(net: ScaleNet, images: Tensor, *, stream: str, level: str) -
     return grid.planar(weights[:, :, number]) if stream == "planar" else grid.volumetric(weights[:, number])
 
 
+@torch.no_grad()
 def cross_attention(net: ScaleNet, images: Tensor, *, reader: str) -> Tensor:
     """How much the tokens of stream `reader` read what lies here in the other stream: (B, *S).
 
@@ -33,6 +35,7 @@ def cross_attention(net: ScaleNet, images: Tensor, *, reader: str) -> Tensor:
     return grid.planar_tokens(relative, cells["planar"])
 
 
+@torch.no_grad()
 def rollout(net: ScaleNet, images: Tensor) -> Tensor:
     """Attention rollout through the rounds of the fusion: (B, *S), 1 on the average where tokens are alike.
 

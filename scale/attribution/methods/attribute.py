@@ -1,31 +1,27 @@
-"""Maps of a network's input that say what an answer rests on: one function for all methods, images and volumes."""
+"""Attribution maps of a network's input: one function for all methods, images and volumes."""
 
 from __future__ import annotations
 
 import copy
+import importlib
 import inspect
 import logging
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from scale.attribution.catalog import CONTROLS, LEVELS, METHODS, STREAMS, Method, check_name
-from scale.attribution.methods import attention_maps, combined, controls, gradients
-from scale.models.baselines import ResNet
-from scale.models.fusion import Fusion
-from scale.models.scale_net import ScaleNet
+from scale.attribution.catalog import METHODS, check_name
+from scale.attribution.methods import conditions
 from scale.tasks.problem import Problem
 from scale.utils.choices import nearest
 
-__all__ = ["CONTROLS", "METHODS", "Explained", "Method", "applicable", "attribute", "obstacle"]
-
 log = logging.getLogger("scale")
+SUPPLIED = ("model", "net", "images", "target", "rows", "baseline", "seed", "views")  # what a method may ask for
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -65,25 +61,8 @@ def applicable(net: nn.Module) -> list[str]:
 
 def obstacle(net: nn.Module, method: str) -> str | None:
     """Why a method does not fit a network, or None."""
-    kind, what = METHODS[method].kind, type(net).__name__
-    if method == "gradcam":
-        return None if isinstance(net, ResNet) else f"{what} is no ResNet: its streams have gradcam_* of their own"
-    on_both = method in ("guided_gradcam", "scale_relevance")
-    if (kind not in ("attention", "activation") and not on_both) or (on_both and isinstance(net, ResNet)):
-        return None
-    if not isinstance(net, ScaleNet):
-        return f"{what} has no streams" + (" and no attention" if kind == "attention" else "")
-    for stream in STREAMS:
-        if f"_{stream}" in method and stream not in net.stream_names:
-            return f"the network has no {stream} stream (model.streams={net.stream_names[0]})"
-    if method == "gradcam_fusion" and len(net.stream_names) < 2:
-        return f"the network has nothing to fuse (model.streams={net.stream_names[0]})"
-    if method.startswith("scale_attention") and net.scale_attention[net.stream_names[0]].score is None:
-        return "the network has no scale attention (model.scale_attention=false)"
-    reads = method == "rollout" or method.startswith("cross_attention")
-    if reads and not (isinstance(net.fusion, Fusion) and net.fusion.planar_reads):
-        return "the network has no cross-modal attention (it takes both streams and model.fusion=attention)"
-    return None
+    reasons = (getattr(conditions, need)(net) for need in METHODS[method].needs)
+    return next((reason for reason in reasons if reason), None)
 
 
 def attribute(
@@ -96,6 +75,7 @@ def attribute(
     batch_size: int = 16,
     baseline: Tensor | float | None = None,
     seed: int = 0,
+    views: Sequence[tuple[int, ...]] = ((),),
     progress: Callable[[int], object] | None = None,
     **options: Any,
 ) -> Tensor:
@@ -113,6 +93,7 @@ def attribute(
         batch_size: samples in one pass; halved, with a warning, where memory is too small.
         baseline: what "nothing" looks like, broadcast to the images; 0 (the train split's mean) if None.
         seed: of the methods that draw random numbers.
+        views: spatial axes of every flip that keeps the label, for the methods that average over them.
         progress: called with the number of samples that have just been finished.
         options: the method's own, as in the function of its name.
 
@@ -143,12 +124,12 @@ def attribute(
         # the clones of inference tensors are ordinary ones
         images, targets = images.detach().clone().float(), targets.clone().to(images.device)
         model = Explained(copied(net), problem)
-        compute = _function(model, method, options)
+        compute = _function(model, method, views, options)
         origin = torch.as_tensor(0.0 if baseline is None else baseline).clone().to(images).expand_as(images)
         while start < len(images):
             part = slice(start, start + rows)
             try:
-                maps = compute(images[part], targets[part], rows=rows, baseline=origin[part], seed=seed)
+                maps = compute(images=images[part], target=targets[part], rows=rows, baseline=origin[part], seed=seed)
             except (MemoryError, RuntimeError) as error:
                 if not _is_memory(error):
                     raise
@@ -181,48 +162,27 @@ def copied(net: nn.Module) -> nn.Module:
     return copy.deepcopy(net, memo).float().eval().requires_grad_(False)
 
 
-def _function(model: Explained, method: str, options: dict[str, Any]) -> Callable[..., Tensor]:
-    """The method as a function of images, targets, rows, baseline and seed, of which it uses what it needs."""
-    net: Any = model.net
-    function = getattr(gradients, method, None)
-    if METHODS[method].kind == "control":
-        function = getattr(controls, method)
-    elif method in ("guided_gradcam", "scale_relevance"):
-        function = partial(getattr(combined, method), model)
-    elif METHODS[method].kind == "activation":
-        function = partial(combined.gradcam_of(net, method.removeprefix("gradcam_")), model)
-    elif method == "rollout":
-        function = partial(_without_target, partial(attention_maps.rollout, net))
-    elif method.startswith("cross_attention"):
-        read = partial(attention_maps.cross_attention, net, reader=method.split("_")[2])
-        function = partial(_without_target, read)
-    elif method.startswith("scale_attention"):
-        *_, stream, level = method.split("_")
-        assert level in LEVELS
-        weigh = partial(attention_maps.scale_attention, net, stream=stream, level=level)
-        function = partial(_without_target, weigh)
-    else:
-        assert function is not None
-        function = partial(function, model)
-    takes = set(inspect.signature(function).parameters) - {"images", "target", "layer", "net", "stream"}
-    supplied = {"rows", "baseline", "seed"}
+def _function(
+    model: Explained, method: str, views: Sequence[tuple[int, ...]], options: dict[str, Any]
+) -> Callable[..., Tensor]:
+    """The method as a function of images, target, rows, baseline and seed, of which it gets what it asks for."""
+    entry = METHODS[method]
+    module, _, name = entry.function.rpartition(".")
+    function = getattr(importlib.import_module(f"{__package__}.{module}"), name)
+    takes = set(inspect.signature(function).parameters)
+    allowed = sorted(takes - set(SUPPLIED) - set(entry.given))
     for name in options:
-        if name not in takes - supplied:
-            allowed = sorted(takes - supplied)
+        if name not in allowed:
             hint = f"{nearest(name, allowed)}; it takes {', '.join(allowed)}" if allowed else "; it takes none"
             raise ValueError(f"{method} takes no option {name!r}{hint}")
 
-    def run(images: Tensor, target: Tensor, **given: Any) -> Tensor:
-        needed = {name: value for name, value in given.items() if name in takes}
-        maps: Tensor = function(images=images, target=target, **needed, **options)
+    def run(**given: Any) -> Tensor:
+        supplied = {"model": model, "net": model.net, "views": views, **given}
+        needed = {name: value for name, value in supplied.items() if name in takes}
+        maps: Tensor = function(**needed, **entry.given, **options)
         return maps
 
     return run
-
-
-def _without_target(function: Callable[[Tensor], Tensor], images: Tensor, target: Tensor) -> Tensor:
-    with torch.no_grad():
-        return function(images)
 
 
 def _targets(target: Tensor | int, count: int, problem: Problem) -> Tensor:

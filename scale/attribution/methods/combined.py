@@ -19,7 +19,7 @@ SMOOTH = 1.5 / 28  # of the longest edge: less than a cell of the stem
 def gradcam_of(net: nn.Module, where: str) -> Callable[..., Tensor]:
     """Grad-CAM of the only stack of layers, else of the `planar` or `volumetric` stream or of the `fusion`."""
     if isinstance(net, ResNet):
-        return partial(activation.gradcam, layer=net.blocks)
+        return partial(activation.gradcam_stack, net=net)
     assert isinstance(net, ScaleNet)
     if where == "fusion":
         return partial(activation.gradcam_fusion, net=net)
@@ -47,8 +47,7 @@ def scale_relevance(
     """Smoothed integrated gradients times Grad-CAM: (B, C, *S).
 
     Integrated gradients say which voxels speak for the class, and are noisy; Grad-CAM says in which cells the network
-    finds it, and is coarse. The Grad-CAMs of the streams, each with mean 1, are weighed by the streams' shares in
-    the answer (alike where there is no gate).
+    finds it, and is coarse (`streams_cam`).
 
     Args:
         model: gives scores (B, columns) from its part `net`.
@@ -59,10 +58,18 @@ def scale_relevance(
         steps: of the integrated gradients.
         smooth: as for `gradients.integrated_gradients`.
     """
-    net = model.get_submodule("net")
     maps = gradients.integrated_gradients(
         model, images, target, rows=rows, baseline=baseline, steps=steps, smooth=smooth
     )
+    return maps * streams_cam(model, images, target)[:, None]
+
+
+def streams_cam(model: nn.Module, images: Tensor, target: Tensor) -> Tensor:
+    """The Grad-CAMs of the streams, each with mean 1, weighed by the streams' shares in the prediction: (B, *S).
+
+    The streams weigh alike where there is no gate.
+    """
+    net = model.get_submodule("net")
     streams = list(getattr(net, "stream_names", [""]))
     shares = stream_shares(net, images)
     cam = torch.zeros_like(images[:, 0])
@@ -71,4 +78,4 @@ def scale_relevance(
         mean = own.flatten(1).mean(dim=1).clamp(min=torch.finfo(own.dtype).tiny)
         share = torch.full_like(mean, 1 / len(streams)) if shares is None else shares[:, number]
         cam += own * (share / mean).reshape(-1, *(1,) * (own.ndim - 1))
-    return maps * cam[:, None]
+    return cam

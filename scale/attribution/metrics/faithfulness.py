@@ -1,4 +1,4 @@
-"""Measures by Captum: does a map foretell what a change costs (infidelity), does it hold still (sensitivity)."""
+"""Metrics by Captum: does a map foretell what a change costs (infidelity), does it hold still (sensitivity)."""
 
 from collections.abc import Callable
 from typing import Any

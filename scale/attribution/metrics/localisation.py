@@ -1,4 +1,4 @@
-"""Measures that compare a map with the known place of what decides the label; chance level is the mask's share."""
+"""Metrics that compare a map with the known place of what decides the label; chance level is the mask's share."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""Attribution maps (B, C, *S) as seen by the measures: summed over the channels, checked, ranked."""
+"""Attribution maps (B, C, *S) as seen by the metrics: summed over the channels, checked, ranked."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""Measures that take the image away or give it back, most relevant cells first: deletion and insertion."""
+"""Metrics that take the image away or give it back, most relevant cells first: deletion and insertion."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""How far a map can be trusted: every measure with its direction, and the summary over samples."""
+"""How far a map can be trusted: every metric with its direction, and the summary over samples."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from scale.attribution.metrics.faithfulness import infidelity, sensitivity_max
 from scale.attribution.metrics.localisation import pointing_game, relevance_mass, relevance_rank
 from scale.attribution.metrics.maps import on_grid, rank_correlation
 from scale.attribution.metrics.perturbation import BASELINES, Curve, deletion, insertion
-from scale.attribution.metrics.randomisation import Randomised, randomisation
+from scale.attribution.metrics.randomisation import randomisation
 
 __all__ = [
     "BASELINES",
-    "MEASURES",
+    "CAUSAL",
+    "METRICS",
     "Curve",
-    "Measure",
-    "Randomised",
+    "Metric",
     "Summary",
     "agreement",
     "deletion",
@@ -35,21 +35,23 @@ __all__ = [
     "summarise",
 ]
 
+CAUSAL = "_causal"  # of the samples whose prediction falls with the lesion
 _RISE = "https://arxiv.org/abs/1806.07421"
 _ARRAS = "https://doi.org/10.1016/j.inffus.2021.11.008"
 _YEH = "https://arxiv.org/abs/1901.09392"
 
 
 @dataclass(frozen=True)
-class Measure:
-    """A measure of maps.
+class Metric:
+    """A metric of maps.
 
     Attributes:
         name: as in tables.
-        better: `higher` or `lower`.
+        better: `higher`, `lower`, or `zero` where the value nearest to 0 is best.
         meaning: one line for a reader of the table.
         source: DOI or URL.
         needs_masks: whether the place of the lesions must be known.
+        stage: 0 where the map alone is needed, 1 for curves, 2 for what repeats the map; in this order they are made.
     """
 
     name: str
@@ -57,37 +59,47 @@ class Measure:
     meaning: str
     source: str
     needs_masks: bool = False
+    stage: int = 0
 
 
-MEASURES: Mapping[str, Measure] = {
-    measure.name: measure
-    for measure in (
-        Measure(
+METRICS: Mapping[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric(
             "pointing_game",
             "higher",
             "share of samples whose map peaks inside the lesion",
             "https://doi.org/10.1007/s11263-017-1059-x",
             needs_masks=True,
         ),
-        Measure("relevance_mass", "higher", "share of the positive relevance inside the lesion", _ARRAS, True),
-        Measure("relevance_rank", "higher", "share of the lesion among as many top cells", _ARRAS, True),
-        Measure("deletion_auc", "lower", "score while the most relevant cells are removed first", _RISE),
-        Measure("insertion_auc", "higher", "score while the most relevant cells are given back first", _RISE),
-        Measure("infidelity", "lower", "squared error in foretelling what removing a block costs", _YEH),
-        Measure("sensitivity_max", "lower", "largest relative change of the map under invisible noise", _YEH),
-        Measure(
+        Metric("relevance_mass", "higher", "share of the positive relevance inside the lesion", _ARRAS, True),
+        Metric("relevance_rank", "higher", "share of the lesion among as many top cells", _ARRAS, True),
+        Metric(
+            "pointing_game_causal",
+            "higher",
+            "the same where the prediction falls when the lesion is taken out of the scene: a miss is the map's fault",
+            "https://doi.org/10.1007/s11263-017-1059-x",
+            True,
+        ),
+        Metric("relevance_mass_causal", "higher", "the same where the prediction falls with the lesion", _ARRAS, True),
+        Metric("deletion_auc", "lower", "score while the most relevant cells are removed first", _RISE, stage=1),
+        Metric("insertion_auc", "higher", "score while the most relevant cells are given back first", _RISE, stage=1),
+        Metric("infidelity", "lower", "squared error in foretelling what removing a block costs", _YEH, stage=2),
+        Metric("sensitivity_max", "lower", "largest relative change of the map under invisible noise", _YEH, stage=2),
+        Metric(
             "sparseness",
             "higher",
             "Gini index of the map: 0 even, 1 in a single cell",
             "https://doi.org/10.1109/TIT.2009.2027527",
         ),
-        Measure(
+        Metric(
             "randomisation",
-            "lower",
-            "rank correlation with the map of a network whose weights were drawn anew",
+            "zero",
+            "rank correlation with the map after all weights were re-initialised; nearest to 0 is best",
             "https://arxiv.org/abs/1810.03292",
+            stage=2,
         ),
-        Measure(
+        Metric(
             "agreement",
             "higher",
             "rank correlation with the map of a network trained from another seed",
@@ -150,7 +162,7 @@ def summarise(values: Any, *, seed: int = 0, level: float = 0.95, draws: int = 2
     excludes 0.
 
     Args:
-        values: (n,); nan, a sample for which the measure does not exist, is left out.
+        values: (n,); nan, a sample for which the metric does not exist, is left out.
         seed: of the resampling.
         level: share of the resampled means inside the interval.
         draws: number of resampled means.

@@ -18,8 +18,9 @@ FIGURES = {  # figures of a sample, and the kinds of methods on them
     "activations": ("activation", "control"),
     "attention": ("attention",),
 }
-QUALITY = ("method", "measure", "better", "mean", "low", "high", "n")
-AGAINST = ("method", "control", "measure", "mean", "low", "high", "n")
+COMPARED = 12  # samples on which the methods' maps are compared with each other
+QUALITY = ("method", "metric", "better", "mean", "low", "high", "n")
+AGAINST = ("method", "control", "metric", "mean", "low", "high", "n")
 
 
 def write_sample(folder: Path, name: str, sample: Sample, maps: Mapping[str, np.ndarray], **facts: Any) -> None:

@@ -1,5 +1,7 @@
 """All that `python -m scale.explain` has to know before anything is computed."""
 
+import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +12,17 @@ from omegaconf import DictConfig, OmegaConf
 
 from scale import config as configuration
 from scale.attribution import selection
-from scale.attribution.catalog import CONTROLS
+from scale.attribution.catalog import CONTROLS, RECOMMENDED
 from scale.attribution.methods import attribute as methods
 from scale.attribution.metrics import measure as measuring
-from scale.attribution.metrics.measure import Explainer
+from scale.attribution.metrics.causal import Effects, effects
+from scale.attribution.metrics.explainer import Explainer, Subjects
+from scale.attribution.metrics.stability import single_flips
 from scale.attribution.selection import Choice
 from scale.config import schemas
+from scale.data.augment import mirrors
 from scale.data.store import Split
-from scale.runs import PREDICTIONS
+from scale.runs import CHECKPOINTS, PREDICTIONS
 from scale.runs.load import Run, load_run
 from scale.runs.predict import find_device, predict
 from scale.runs.verify import wrong_predictions
@@ -25,7 +30,21 @@ from scale.runs.verify import wrong_predictions
 
 @dataclass(frozen=True)
 class Job:
-    """All that is known before anything is computed."""
+    """All that is known before anything is computed.
+
+    Attributes:
+        config: of the command.
+        run: what is explained.
+        others: runs of other seeds by name.
+        explainer: the run's network and how its maps are made.
+        split: images and masks.
+        methods: names, the controls last.
+        metrics: names of the metrics.
+        choices: samples that are shown.
+        measured: rows of the samples that are measured.
+        device: of the computations.
+        epoch: the same run at its other checkpoint, where there is one.
+    """
 
     config: DictConfig
     run: Run
@@ -33,10 +52,11 @@ class Job:
     explainer: Explainer
     split: Split
     methods: list[str]
-    measures: list[str]
+    metrics: list[str]
     choices: list[Choice]
     measured: np.ndarray
     device: str
+    epoch: Run | None
 
     @property
     def predictions(self) -> dict[str, np.ndarray]:
@@ -45,9 +65,11 @@ class Job:
 
     def images(self, rows: Sequence[int] | np.ndarray) -> torch.Tensor:
         """Normalised samples (B, C, *S) on the device, by their rows in the predictions."""
-        module = self.run.datamodule
         places = self.predictions["index"][np.asarray(rows, dtype=int)]
-        raw = torch.from_numpy(self.split.images.gather(places))
+        return self._prepared(self.split.images.gather(places))
+
+    def _prepared(self, images: np.ndarray) -> torch.Tensor:
+        module, raw = self.run.datamodule, torch.from_numpy(images)
         raw = raw.movedim(-1, 1) if raw.ndim == module.info.spatial_dims + 2 else raw.unsqueeze(1)
         return module.prepare({"image": raw.to(self.device)})["image"]
 
@@ -63,13 +85,64 @@ class Job:
             return found == (targets + 1).reshape(-1, *(1,) * (found.ndim - 1))
         return found > 0
 
+    def effects(self, rows: np.ndarray, truth: np.ndarray) -> Effects | None:
+        """What predictions of rows (N,), true classes (N,), rest on; None where scenes cannot be rendered again."""
+        render = getattr(self.run.datamodule, "counterfactuals", None)
+        masks = self.masks(rows, truth)
+        if render is None or masks is None:
+            return None
+        changed = render(self.config.split, self.predictions["index"][rows], truth)
+        return effects(
+            self.explainer.scores,
+            {name: self._prepared(images) for name, images in changed.items()},
+            torch.as_tensor(truth.astype(np.int64)),
+            masks.reshape(len(masks), -1).any(axis=1),
+            batch_size=self.explainer.settings.batch_size,
+        )
+
+    def subjects(self, truth: np.ndarray, found: Effects | None) -> Subjects:
+        """The samples that are measured, of true classes (N,), and what their predictions rest on."""
+        explained = {"predicted": selection.predicted(self.predictions["probabilities"])[self.measured], "truth": truth}
+        target = explained.get(self.config.target, np.full(len(truth), self.config.target))
+        masks = self.masks(self.measured, truth)
+        return Subjects(
+            self.images(self.measured),
+            torch.as_tensor(target.astype(np.int64), device=self.device),
+            torch.as_tensor(truth.astype(np.int64), device=self.device),
+            None if masks is None else torch.from_numpy(masks),
+            {name: other.model.net for name, other in self.others.items()},
+            None if found is None else found.falls,
+        )
+
+    @property
+    def best(self) -> str:
+        """The method that the page opens with, which is drawn large and whose stability is measured."""
+        return next((name for name in RECOMMENDED if name in self.methods), self.methods[0])
+
     def cost(self) -> float:
         """Passes through the network that the whole job takes, about."""
         shown = sum(self.explainer.cost(method) for method in self.methods) * len(self.choices)
-        settings = self.explainer.settings.quality
-        count, others = len(self.measured), len(self.others)
-        quality = measuring.cost(self.explainer, self.methods, settings, count=count, others=others) if count else 0
+        repeats = len(single_flips(self.explainer.views)) + (self.epoch is not None)
+        shown += self.explainer.cost(self.best) * len(self.choices) * repeats
+        quality = measuring.cost(
+            self.explainer,
+            self.methods,
+            self.metrics,
+            self.explainer.settings.quality,
+            count=len(self.measured),
+            others=len(self.others),
+            bytes_each=4 * math.prod(self.run.metrics["image_shape"]),
+        )
         return shown + quality + (len(self.predictions["index"]) if self.config.groups else 0)
+
+    def pace(self) -> float:
+        """Seconds of a pass of one sample."""
+        images = self.images(np.arange(min(len(self.predictions["index"]), 4)))
+        for _ in range(2):  # the first pass allocates
+            start = time.perf_counter()
+            self.explainer.probabilities(images).cpu()
+            seconds = time.perf_counter() - start
+        return seconds / len(images)
 
 
 def prepare(config: DictConfig) -> Job:
@@ -84,7 +157,7 @@ def prepare(config: DictConfig) -> Job:
     """
     settings = OmegaConf.to_object(config.attribution)
     assert isinstance(settings, schemas.Attribution)
-    measures = measuring.check_measures(settings.quality.measures) if settings.quality.samples else []
+    metrics = measuring.check_metrics(settings.quality.metrics) if settings.quality.samples else []
     device = find_device(config.accelerator)
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -97,7 +170,7 @@ def prepare(config: DictConfig) -> Job:
         if reason:
             fitting = ", ".join(methods.applicable(net))
             raise ValueError(f"attribution.methods: {name} does not apply: {reason}; what does: {fitting}")
-    if measures:  # controls run beside every method
+    if metrics:  # controls run beside every method
         chosen += [name for name in CONTROLS if name not in chosen]
     if isinstance(config.target, int) and not 0 <= config.target < problem.columns:
         raise ValueError(f"target={config.target} does not exist: the classes are 0 to {problem.columns - 1}")
@@ -126,19 +199,30 @@ def prepare(config: DictConfig) -> Job:
         choices = selection.telling(found["labels"], found["probabilities"], target=config.target, **config.samples)
     if not choices:
         raise ValueError("no sample is chosen: give indices=[...], or samples.right, wrong or uncertain above 0")
-    count = settings.quality.samples if measures else 0
+    count = settings.quality.samples if metrics else 0
     return Job(
         config=config,
         run=run,
         others=others,
-        explainer=measuring.Explainer(net, problem, settings),
+        explainer=measuring.Explainer(net, problem, settings, mirrors(run.datamodule.info.symmetry)),
         split=run.datamodule.splits[config.split],
         methods=chosen,
-        measures=measures,
+        metrics=metrics,
         choices=choices,
         measured=selection.spread(found["labels"], count, seed=settings.seed),
         device=device,
+        epoch=_other_epoch(run, config.checkpoint, device),
     )
+
+
+def _other_epoch(run: Run, checkpoint: str, device: str) -> Run | None:
+    """The run at its other checkpoint, or None where the file was removed."""
+    other = "last" if checkpoint == "best" else "best"
+    if not (run.folder / CHECKPOINTS / f"{other}.ckpt").is_file():
+        return None
+    epoch = load_run(run.folder, checkpoint=other)
+    epoch.model.to(device)
+    return epoch
 
 
 def _check_saved(run: Run, split: str) -> None:

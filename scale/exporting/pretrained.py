@@ -1,0 +1,85 @@
+"""Reading back what `python -m scale.export format=safetensors` has written, from a folder or Hugging Face's hub."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from scale.exporting.network import VERSION, fitted
+from scale.inference.predictor import Member, Predictor
+from scale.preparing.preprocess import Preprocessing
+from scale.runs.inputs import Inputs
+from scale.tasks.problem import Problem
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+NETWORKS = (  # the classes that a downloaded file may name
+    "scale.models.scale_net.ScaleNet",
+    "scale.models.baselines.ResNet",
+    "scale.models.timm_net.TimmNet",
+)
+
+
+def load_pretrained(place: str | Path, *, device: str = "cpu") -> Predictor:
+    """A trained network, ready for `predict`.
+
+    Args:
+        place: folder that `scale.export` wrote, or the id of its repository on the hub (which needs huggingface_hub).
+        device: where to compute.
+
+    Raises:
+        FileNotFoundError: the folder holds no exported model.
+        ModuleNotFoundError: the place is no folder, and huggingface_hub is not installed.
+        ValueError: a file is damaged, or names a class that is not on the list.
+    """
+    folder = Path(place).expanduser()
+    if not folder.is_dir():
+        folder = _download(str(place))
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(
+                f"{folder} has no {name}: write it with python -m scale.export run=DIR format=safetensors"
+            )
+    try:
+        said = json.loads((folder / CONFIG).read_text())
+        if said["version"] != VERSION:
+            raise ValueError(f"version {said['version']}, not {VERSION}")
+        how = Preprocessing.from_record(said["preprocessing"])
+        problem = Problem(said["problem"], len(said["classes"]))
+        inputs = Inputs(how, tuple(map(str, said["classes"])), str(said["title"]))
+        uncertainty = fitted(said["uncertainty"], problem.name)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{folder / CONFIG} cannot be read ({error})") from error
+    member = _member(folder, said)
+    return Predictor([member], inputs=inputs, problem=problem, fitted=uncertainty, device=device)
+
+
+def _member(folder: Path, said: dict[str, Any]) -> Member:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from scale.config import instantiate
+
+    node = dict(said["network"])
+    if node.get("_target_") not in NETWORKS:
+        raise ValueError(f"{folder / CONFIG} names the network {node.get('_target_')}; allowed: {', '.join(NETWORKS)}")
+    if "pretrained" in node:
+        node["pretrained"] = False  # the file has the weights
+    net = instantiate(node)
+    try:
+        state = load_file(folder / WEIGHTS)
+        mean, std = state.pop("mean"), state.pop("std")
+        net.load_state_dict({key.removeprefix("net."): value for key, value in state.items()})
+    except (SafetensorError, KeyError, RuntimeError) as error:
+        raise ValueError(
+            f"{folder / WEIGHTS} does not fit the network of {CONFIG} ({str(error).splitlines()[0]})"
+        ) from error
+    return Member(net.eval(), mean, std)
+
+
+def _download(repository: str) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError(
+            f"{repository} is no folder; to read it from the hub: pip install huggingface_hub"
+        ) from None
+    return Path(snapshot_download(repository, allow_patterns=[CONFIG, WEIGHTS]))

@@ -1,0 +1,85 @@
+"""Which files are predicted, and their labels where there are some."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from scale.data import archive
+from scale.preparing.labels import plain
+from scale.preparing.samples import Listing, Sample, from_folder, from_npz, from_table, group_files
+from scale.readers.files import kind_of
+
+
+def listing_of(given: Path, classes: Sequence[str], *, source: Path | None, split: str | None) -> Listing:
+    """Samples of `input=`: a file, a folder, a table or an npz file of many images.
+
+    A folder whose subfolders (perhaps below `train`, `val` and `test`) are the run's classes has labels.
+
+    Args:
+        given: what is to be predicted.
+        classes: the run's.
+        source: folder that a table's paths are relative to.
+        split: only samples of this split.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        ValueError: it holds nothing, or has no such split.
+    """
+    if not given.exists():
+        raise FileNotFoundError(f"input={given}: there is no such file or folder")
+    if given.suffix.lower() == ".csv":
+        listing = from_table(given, source)
+    elif given.is_dir():
+        listing = _folder(given, classes)
+    elif given.suffix == ".npz" and any(key.endswith("images") for key in archive.headers(given)):
+        listing = from_npz(given)
+    elif kind_of(given) is None:
+        raise ValueError(f"input={given}: this kind of file cannot be read")
+    else:
+        listing = Listing([Sample(given.name, (given,))], ())
+    if split is not None:
+        listing.samples = [sample for sample in listing.samples if sample.split == split]
+        listing.skipped = []
+        if not listing.samples:
+            raise ValueError(f"split={split}: {given} has no samples of it")
+    if not listing.samples and not listing.skipped:
+        raise ValueError(f"input={given} holds no file that can be read")
+    return listing
+
+
+def labels_of(listing: Listing, classes: Sequence[str], problem: str) -> np.ndarray | None:
+    """Labels (N, L) in the run's numbers; None where there are none.
+
+    Raises:
+        ValueError: labels that are not the run's.
+    """
+    if not listing.columns or not listing.samples or not listing.samples[0].labels:
+        return None
+    texts = [sample.labels for sample in listing.samples]
+    if problem == "multilabel":
+        lacking = [name for name in classes if name not in listing.columns]
+        if lacking and len(listing.columns) != len(classes):
+            raise ValueError(f"the labels are {', '.join(listing.columns)}; the run's are {', '.join(classes)}")
+        order = range(len(classes)) if lacking else [listing.columns.index(name) for name in classes]
+        return np.array([[int(float(row[place])) for place in order] for row in texts], dtype=np.int64)
+    if len(listing.columns) != 1:
+        raise ValueError(f"the run is {problem}: one column of labels is needed, not {', '.join(listing.columns)}")
+    numbers = {name: number for number, name in enumerate(classes)}
+    numbers |= {str(n): n for n in range(len(classes)) if not set(numbers) & {str(k) for k in range(len(classes))}}
+    for sample, (text,) in zip(listing.samples, texts, strict=True):
+        if plain(text) not in numbers:
+            raise ValueError(f"{sample.name} has the label {text!r}, which the run does not know: {', '.join(classes)}")
+    return np.array([[numbers[plain(text)]] for (text,) in texts], dtype=np.int64)
+
+
+def _folder(folder: Path, classes: Sequence[str]) -> Listing:
+    splits = {"train", "val", "valid", "validation", "test"}
+    tops = {place.name for place in folder.iterdir() if place.is_dir() and not place.name.startswith(".")}
+    below = tops
+    if tops and {name.lower() for name in tops} <= splits:
+        below = {p.name for top in tops for p in (folder / top).iterdir() if p.is_dir() and not p.name.startswith(".")}
+    if below and {plain(name) for name in below} <= set(classes) and not (tops != below and len(tops) == 1):
+        return from_folder(folder)
+    found, skipped = group_files(folder)
+    return Listing([Sample(name, paths) for name, paths in found], (), skipped)

@@ -1,0 +1,136 @@
+"""Explanations of new files: maps on each file's own grid, and the page with the viewer."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scale.attribution.catalog import METHODS
+from scale.attribution.methods.attribute import applicable, attribute, obstacle
+from scale.attribution.report import page
+from scale.attribution.report.colours import limit, overlay
+from scale.inference.predictor import Predictor
+from scale.preparing.pool import picture
+from scale.preparing.preprocess import Preprocessing
+from scale.preparing.samples import Sample
+from scale.readers import Picture
+
+SHOWN = 100  # samples on the page
+FOLDER, PAGE = "maps", "explanations.html"
+
+
+class Explainer:
+    """Makes maps of the predicted class.
+
+    Args:
+        predictor: of one network.
+        method: a name of the catalog.
+        folder: of the predictions.
+
+    Raises:
+        ValueError: several runs, or a method that does not exist or does not fit the network.
+    """
+
+    def __init__(self, predictor: Predictor, method: str, folder: Path) -> None:
+        if len(predictor.members) > 1:
+            raise ValueError("explain= takes one run: a map is of one network")
+        self.net, self.problem = predictor.members[0].net, predictor.task
+        names = applicable(self.net)
+        if method not in METHODS:
+            raise ValueError(f"explain={method}: there is no such method; what applies: {', '.join(names)}")
+        if reason := obstacle(self.net, method):
+            raise ValueError(f"explain={method} does not apply: {reason}; what does: {', '.join(names)}")
+        self.predictor, self.method, self.folder = predictor, method, folder / FOLDER
+        self.page = folder / PAGE
+        self.samples: list[page.Sample] = []
+
+    def values(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Maps (B, *S) on the network's grid and the explained classes (B,), of preprocessed images, uint8."""
+        import torch
+
+        _, probabilities = self.predictor.raw(images)
+        targets = torch.from_numpy(probabilities.argmax(axis=1)).to(self.predictor.device)
+        given = self.predictor.members[0].normalise(self.predictor.tensor(images))
+        maps = attribute(self.net, given, problem=self.problem, method=self.method, target=targets)
+        return maps.sum(dim=1).cpu().numpy(), targets.cpu().numpy()
+
+    def explain(self, samples: Sequence[Sample], images: np.ndarray, rows: Sequence[dict[str, Any]]) -> None:
+        """Writes a map for each sample: of images an overlay PNG, of volumes a NIfTI file, in the file's own grid.
+
+        Args:
+            samples: the files.
+            images: (B, *S[, C]), uint8, what the network sees of them.
+            rows: their predictions.
+        """
+        self.folder.mkdir(exist_ok=True)
+        maps, targets = self.values(images)
+        names = self.predictor.inputs.classes
+        for sample, image, values, target, row in zip(samples, images, maps, targets, rows, strict=True):
+            found = picture(sample)
+            _, geometry = self.predictor.see(found)
+            own = geometry.back(values)
+            name = re.sub(r"[^A-Za-z0-9._-]+", "_", sample.name)
+            if found.spatial_dims == 3:
+                write_nifti(self.folder / f"{name}_{self.method}.nii.gz", own, found)
+            else:
+                write_overlay(self.folder / f"{name}_{self.method}.png", own, found, signed=METHODS[self.method].signed)
+            if len(self.samples) < SHOWN:
+                self.samples.append(self.shown(sample.name, image, values, names[target], row))
+
+    def shown(
+        self, name: str, image: np.ndarray, values: np.ndarray, explained: str, row: dict[str, Any]
+    ) -> page.Sample:
+        """A sample as the viewer takes it, on the network's grid."""
+        how = self.predictor.inputs.preprocessing
+        drawn = image
+        if how.spatial_dims == 3 and image.ndim == 4:
+            drawn = image.mean(axis=-1).round().astype(np.uint8)
+        facts = {
+            "explained": explained,
+            "set": row["set"],
+            "unlike training": "yes" if row["unlike_training"] else "no",
+        }
+        chance = f"{row[f'p_{explained}']:.2f}"
+        signed = {self.method: METHODS[self.method].signed}
+        return page.Sample(
+            f"{name}: {row['predicted']} ({explained} {chance})", drawn, {self.method: values}, None, facts, signed
+        )
+
+    def finish(self) -> None:
+        """Writes the page, where anything was explained."""
+        if self.samples:
+            self.write_page(self.page, self.samples)
+
+    def write_page(self, path: Path, samples: Sequence[page.Sample]) -> None:
+        """Writes the viewer's page."""
+        names = ", ".join(run.folder.name for run in self.predictor.runs)
+        header = {"model": names or self.predictor.inputs.title, "method": self.method, "use": "research only"}
+        page.write_page(path, samples=samples, quality_rows=[], header=header, title="Predictions")
+
+
+def write_nifti(path: Path, values: np.ndarray, found: Picture) -> None:
+    """Writes a map on a volume's own grid, so that viewers lay it over the file.
+
+    A volume without an affine is (depth, row, column); its map is written as `scale.explain` writes such volumes.
+    """
+    import nibabel
+
+    if found.affine is None:
+        affine, values = np.diag([-1.0, -1.0, 1.0, 1.0]), values.transpose(2, 1, 0)
+    else:
+        affine = found.affine
+    nibabel.save(nibabel.Nifti1Image(np.ascontiguousarray(values, np.float32), affine), path)
+
+
+def write_overlay(path: Path, values: np.ndarray, found: Picture, *, signed: bool) -> None:
+    """Writes a map (H, W) over its image, of the image's own size."""
+    from PIL import Image
+
+    own = Preprocessing(size=found.shape, channels=found.channels, intensity="percentiles", percentiles=(0, 100))
+    image, _ = own.apply(found)
+    base = np.repeat(image[..., None], 3, axis=-1) if image.ndim == 2 else image
+    colours = overlay(values, largest=limit(values), signed=signed, opacity=0.7)
+    weight = colours[..., 3:]
+    Image.fromarray(np.rint(base * (1 - weight) + 255 * colours[..., :3] * weight).astype(np.uint8)).save(path)

@@ -1,0 +1,67 @@
+"""External validation: metrics of files with labels, with intervals, beside the run's own test."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scale.evaluation import conformal
+from scale.evaluation.bootstrap import bootstrap
+from scale.evaluation.metrics import scores
+from scale.inference.predictor import Predictor
+from scale.tasks.outputs import average
+from scale.utils.files import replacing
+
+NAME = "validation.json"
+
+
+def write(folder: Path, predictor: Predictor, probabilities: np.ndarray, labels: np.ndarray) -> str:
+    """Writes `validation.json`; returns it as a table.
+
+    Args:
+        folder: to write to.
+        predictor: that made the predictions.
+        probabilities: (N, columns), as in `predictions.csv`.
+        labels: (N, L).
+    """
+    found: dict[str, Any] = {"external": _measured(predictor, probabilities, labels)}
+    test = [run.predictions.get("test") for run in predictor.runs]
+    known = [split for split in test if split is not None]
+    if len(known) == len(test) and all(np.array_equal(split["labels"], known[0]["labels"]) for split in known):
+        own = predictor.uncertainty.probabilities(average([split["probabilities"] for split in known]))
+        found["test"] = _measured(predictor, own, known[0]["labels"])
+    with replacing(folder / NAME) as file:
+        file.write((json.dumps(found, indent=2) + "\n").encode())
+    names = list(found["external"]["metrics"])
+    width = max(map(len, [*names, "coverage"])) + 2
+    lines = ["".ljust(width) + "".join(f"{split + ' (n=' + str(found[split]['n']) + ')':>28}" for split in found)]
+    for name in names:
+        lines.append(name.ljust(width) + "".join(f"{_cell(found[split], name):>28}" for split in found))
+    lines.append("coverage".ljust(width) + "".join(f"{found[split]['coverage']:>28.3f}" for split in found))
+    return "\n".join(lines)
+
+
+def _measured(predictor: Predictor, probabilities: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """Number, metrics with 95 % bootstrap intervals, and the coverage of the conformal sets."""
+    values = scores(labels, probabilities, predictor.problem)
+    intervals = bootstrap(labels, probabilities, predictor.problem).metrics
+    sets = predictor.uncertainty.sets(probabilities)
+    return {
+        "n": len(labels),
+        "metrics": {name: _number(value) for name, value in values.items()},
+        "intervals": {name: [_number(found.low), _number(found.high)] for name, found in intervals.items()},
+        "coverage": conformal.measure(sets, labels).coverage,
+    }
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _cell(found: dict[str, Any], name: str) -> str:
+    value = found["metrics"][name]
+    if value is None:
+        return "–"
+    low, high = found["intervals"].get(name, (None, None))
+    return f"{value:.3f}" + ("" if low is None else f" ({low:.3f} to {high:.3f})")

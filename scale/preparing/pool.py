@@ -1,0 +1,170 @@
+"""Reading many files at once into one file on the disk, in bounded memory, so that it can be gone on with."""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scale.data.archive import read_array
+from scale.preparing.preprocess import Preprocessing
+from scale.preparing.samples import Sample
+from scale.readers import Picture, UnreadableError, read
+from scale.readers.arrays import picture_of
+
+CHUNK = 16  # samples that a process reads between two messages
+PIXELS, DONE, RECIPE = "pixels.raw", "done.jsonl", "recipe.json"
+Read = tuple[np.ndarray | None, str, str]  # uint8 or None, hash of the content, reason
+
+
+class Pool:
+    """The samples' pictures (N, *item), uint8, in a folder that is removed when all is written.
+
+    Args:
+        folder: of the work; what an earlier call with the same samples and preprocessing left is used.
+        samples: in order.
+        how: what is done to each.
+    """
+
+    def __init__(self, folder: Path, samples: Sequence[Sample], how: Preprocessing) -> None:
+        self.folder, self.samples, self.how = folder, samples, how
+        self.item = how.size if how.channels == 1 else (*how.size, how.channels)
+        self.width = int(np.prod(self.item))
+        self.hashes: dict[int, str] = {}
+        self.reasons: dict[int, str] = {}
+        recipe = json.dumps([how.record(), [_fingerprint(sample) for sample in samples]])
+        digest = hashlib.sha256(recipe.encode()).hexdigest()
+        if (folder / RECIPE).is_file() and (folder / RECIPE).read_text() == digest:
+            self._resume()
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            (folder / PIXELS).touch()
+            (folder / RECIPE).write_text(digest)
+
+    @property
+    def done(self) -> int:
+        """Samples that are read or refused."""
+        return len(self.hashes) + len(self.reasons)
+
+    def fill(self, *, workers: int, step: Callable[[int], object]) -> None:
+        """Reads what is missing.
+
+        Args:
+            workers: processes; 1 reads in this one.
+            step: called with the number of samples that were just finished.
+        """
+        known = {*self.hashes, *self.reasons}
+        missing = [row for row in range(len(self.samples)) if row not in known]
+        with (self.folder / PIXELS).open("r+b") as pixels, (self.folder / DONE).open("a") as log:
+            for rows, found in read_all(self.samples, missing, self.how, workers):
+                for row, (array, digest, reason) in zip(rows, found, strict=True):
+                    if array is not None:
+                        os.pwrite(pixels.fileno(), array.tobytes(), row * self.width)
+                        self.hashes[row] = digest
+                    else:
+                        self.reasons[row] = reason
+                    log.write(json.dumps([row, digest, reason]) + "\n")
+                log.flush()
+                step(len(rows))
+
+    def gather(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Pictures (B, *item)."""
+        out = np.empty((len(rows), *self.item), np.uint8)
+        with (self.folder / PIXELS).open("rb") as pixels:
+            for place, row in enumerate(rows):
+                raw = os.pread(pixels.fileno(), self.width, int(row) * self.width)
+                out[place] = np.frombuffer(raw, np.uint8).reshape(self.item)
+        return out
+
+    def remove(self) -> None:
+        """Deletes the folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _resume(self) -> None:
+        if not (self.folder / DONE).is_file():
+            return
+        for line in (self.folder / DONE).read_text().splitlines():
+            try:
+                row, digest, reason = json.loads(line)
+            except ValueError:  # the line that was being written when it was stopped
+                continue
+            (self.reasons if reason else self.hashes)[row] = reason or digest
+
+
+def read_all(
+    samples: Sequence[Sample], rows: Sequence[int], how: Preprocessing, workers: int
+) -> Iterator[tuple[list[int], list[Read]]]:
+    """Chunks of rows with what was read, in order; a few chunks are on their way at a time."""
+    chunks = [list(rows[start : start + CHUNK]) for start in range(0, len(rows), CHUNK)]
+    if workers <= 1 or len(chunks) <= 1:
+        for chunk in chunks:
+            yield chunk, read_chunk([samples[row] for row in chunk], how)
+        return
+    context = multiprocessing.get_context("spawn")  # the parent may have threads, which a fork would not survive
+    waiting: deque[tuple[list[int], Future[list[Read]]]] = deque()
+    with ProcessPoolExecutor(workers, mp_context=context) as executor:
+        for chunk in chunks:
+            waiting.append((chunk, executor.submit(read_chunk, [samples[row] for row in chunk], how)))
+            if len(waiting) > 4 * workers:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        while waiting:
+            first, future = waiting.popleft()
+            yield first, future.result()
+
+
+def read_chunk(samples: Sequence[Sample], how: Preprocessing) -> list[Read]:
+    """Reads and preprocesses samples; what cannot be used is a reason."""
+    return [_read(sample, how) for sample in samples]
+
+
+def picture(sample: Sample) -> Picture:
+    """The sample as its file has it; raises UnreadableError."""
+    if sample.row is None:
+        return read(sample.paths if len(sample.paths) > 1 else sample.paths[0])
+    name, row = sample.row
+    return picture_of(np.ascontiguousarray(_array(sample.paths[0], name)[row]))
+
+
+@lru_cache(maxsize=2)
+def _array(path: Path, name: str) -> np.ndarray:
+    return read_array(path, name)
+
+
+def _read(sample: Sample, how: Preprocessing) -> Read:
+    try:
+        found = picture(sample)
+        seen, _ = how.apply(found)
+        if sample.row is None:
+            digest = hash_of(sample.paths)
+        else:
+            digest = hashlib.sha256(repr(found.values.shape).encode() + found.values.tobytes()).hexdigest()
+    except UnreadableError as error:
+        return None, "", str(error)
+    except (OSError, MemoryError) as error:
+        return None, "", f"cannot be read ({str(error) or type(error).__name__})"
+    return seen, digest, ""
+
+
+def hash_of(paths: Sequence[Path]) -> str:
+    """SHA-256 of a file's content, or of the sorted ones of several."""
+    files = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path]) if file.is_file()]
+    found = []
+    for file in files:
+        with file.open("rb") as stream:
+            found.append(hashlib.file_digest(stream, "sha256").hexdigest())
+    return found[0] if len(found) == 1 else hashlib.sha256("".join(sorted(found)).encode()).hexdigest()
+
+
+def _fingerprint(sample: Sample) -> list[Any]:
+    status = [path.stat() for path in sample.paths]
+    return [sample.name, sample.row, [(place.st_size, place.st_mtime_ns) for place in status]]

@@ -1,0 +1,40 @@
+"""The value of each sample behind a mean, in one cell of a row, so that trainings can be pooled."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from scale.attribution.metrics.measure import gain
+from scale.attribution.metrics.quality import METRICS
+from scale.utils.files import read_csv
+
+Values = Mapping[tuple[str, str], Mapping[str, float]]
+
+
+def read(explanations: Path) -> Values:
+    """By method and metric, the value of each sample by its index; nothing where the folder does not have them."""
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    path = explanations / "quality_values.csv"
+    for row in read_csv(path) if path.is_file() else ():
+        if row["value"]:
+            found.setdefault((row["method"], row["metric"]), {})[row["index"]] = float(row["value"])
+    return found
+
+
+def packed(values: Values, row: Mapping[str, str]) -> str:
+    """The samples' values behind a row, or their gains on its control, with a blank between."""
+    name, control = row["metric"], row.get("control")
+    own = values.get((row["method"], name), {})
+    numbers = list(own.values())
+    if control:
+        other = values.get((control, name), {})
+        shared = [index for index in own if index in other]
+        pairs = (np.array([side[index] for index in shared]) for side in (own, other))
+        numbers = gain(*pairs, METRICS[name].better).tolist()
+    return " ".join(f"{number:.4g}" for number in numbers)
+
+
+def unpacked(cell: str) -> np.ndarray:
+    """The values (n,) of a cell."""
+    return np.array(cell.split(), dtype=np.float64)

@@ -1,0 +1,161 @@
+"""What explanations are worth over trainings: pooled intervals, the spread over trainings, and advice with its bound.
+
+An interval over the samples of one training says nothing on the next training. Where several seeds were explained, the
+bootstrap draws trainings first and then samples of each (Davison and Hinkley 1997, doi:10.1017/CBO9780511802843, 3.8),
+and the spread over the trainings and the worst of them stand beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from scale.attribution.catalog import CONTROLS, METHODS, RECOMMENDED
+from scale.published import explanations, per_sample
+from scale.published.explanations import Row
+from scale.utils.tables import markdown
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+GROUP = ["flag", "size", "model", "variant"]
+WHAT = ["method", "control", "metric"]
+ENOUGH = 5  # trainings
+SHOWN = explanations.SHOWN | {
+    "pointing_game_causal/": "pointing game, lesion used",
+    "relevance_mass_causal/": "relevance mass, lesion used",
+}
+
+
+class Pooled(NamedTuple):
+    """A metric over trainings.
+
+    Attributes:
+        mean: of the trainings' means.
+        low: 2.5th percentile of the mean, trainings and samples resampled.
+        high: 97.5th percentile.
+        sd: standard deviation of the trainings' means; nan for one training.
+        worst: smallest of the trainings' means.
+        best: largest of them.
+        trainings: their number.
+        n: samples of all trainings together.
+    """
+
+    mean: float
+    low: float
+    high: float
+    sd: float
+    worst: float
+    best: float
+    trainings: int
+    n: int
+
+
+def pool(values: Sequence[np.ndarray], *, seed: int = 0, level: float = 0.95, draws: int = 4000) -> Pooled:
+    """Pools a metric's values on samples, one array (n,) for each training, by a bootstrap of two stages.
+
+    With few trainings the interval is too narrow (of five, all five are drawn in 4 % of the draws only): read `worst`
+    beside it.
+
+    Args:
+        values: of each training; arrays without values are left out.
+        seed: of the drawing.
+        level: share of the drawn means inside the interval.
+        draws: number of drawn means.
+
+    Raises:
+        ValueError: no training has a value.
+    """
+    known = [np.asarray(one, dtype=np.float64) for one in values if len(one)]
+    if not known:
+        raise ValueError("there is no value to pool")
+    generator, count = np.random.default_rng(seed), len(known)
+    drawn = [one[generator.integers(len(one), size=(draws, count, len(one)))].mean(axis=2) for one in known]
+    chosen = generator.integers(count, size=(draws, count))
+    means = np.take_along_axis(np.stack(drawn), chosen[None], axis=0)[0].mean(axis=1)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    each = np.array([one.mean() for one in known])
+    sd = float(each.std(ddof=1)) if count > 1 else np.nan
+    size = sum(map(len, known))
+    return Pooled(float(each.mean()), float(low), float(high), sd, float(each.min()), float(each.max()), count, size)
+
+
+def frame(rows: Sequence[Row]) -> pd.DataFrame:
+    """The pooled metrics, a row for each of `GROUP` and `WHAT` of which the values of samples are known."""
+    import pandas as pd
+
+    table = pd.DataFrame(rows, columns=list(explanations.COLUMNS)).fillna("")
+    table = table[table["values"] != ""]
+    found = []
+    for key, part in table.groupby([*GROUP, *WHAT], sort=False):
+        values = [per_sample.unpacked(cell) for cell in part["values"]]
+        found.append(dict(zip([*GROUP, *WHAT], key, strict=True)) | pool(values)._asdict())
+    return pd.DataFrame(found, columns=[*GROUP, *WHAT, *Pooled._fields])
+
+
+def tables(rows: Sequence[Row]) -> str:
+    """The advice; a Markdown table for each network that was trained more than once; then the single trainings."""
+    pooled = frame(rows)
+    several = {tuple(key) for key, part in pooled.groupby(GROUP, sort=False) if part["trainings"].max() > 1}
+    parts = [line for line in (advice(pooled),) if line]
+    parts += [_table(pooled, key) for key in sorted(several)]
+    single = [row for row in rows if tuple(row[name] for name in GROUP) not in several]
+    return "\n\n".join([*parts, *([explanations.table(single)] if single else [])])
+
+
+def advice(pooled: pd.DataFrame) -> str:
+    """Which map to trust to say where, with the bounds that hold over the trainings; empty where there are too few.
+
+    Args:
+        pooled: from `frame`.
+    """
+    method = RECOMMENDED[0]
+    said = []
+    for key, part in pooled[pooled["control"] == ""].groupby(GROUP, sort=True):
+        cells = {(row.method, row.metric): row for row in part.itertuples()}
+        hit, mass = (cells.get((method, name)) for name in ("pointing_game_causal", "relevance_mass_causal"))
+        chance = cells.get(("random", "relevance_mass_causal"))
+        if hit is None or mass is None or chance is None or hit.trainings < ENOUGH:
+            continue
+        name = key[0] + (f" ({key[3]})" if key[3] else "")
+        said.append(
+            f"{hit.low:.2f} on {name} ({hit.trainings} trainings, the worst {hit.worst:.2f}; relevance mass at least "
+            f"{mass.low / chance.mean:.0f} times a random map's)"
+        )
+    if not said:
+        return ""
+    return (
+        f"To say where, use `{method}`: where the prediction falls with the lesion, the share of lesions that its peak "
+        f"hits is at least (95 % bound over trainings and samples) {'; '.join(said)}."
+    )
+
+
+def _table(pooled: pd.DataFrame, key: tuple[str, ...]) -> str:
+    part = pooled[(pooled[GROUP] == list(key)).all(axis=1)]
+    part = part.assign(head=part["metric"].str.cat(part["control"], "/").map(SHOWN), cell=part.apply(_cell, axis=1))
+    shown = part.dropna(subset="head")
+    order = [*(name for name in METHODS if name not in CONTROLS), *CONTROLS]
+    methods = sorted(shown["method"].unique(), key=order.index)
+    heads = [head for head in SHOWN.values() if head in set(shown["head"])]
+    cells = shown.pivot(index="method", columns="head", values="cell").reindex(index=methods, columns=heads).fillna("")
+    count = part["trainings"].max()
+    few = f"; fewer than {ENOUGH}: read the worst" if count < ENOUGH else ""
+    flag, size, model, variant = key
+    name = f"`{model}`, {variant}" if variant else f"`{model}`"
+    title = f"**{flag}**, {size} pixels, {name}, {count} trainings{few}"
+    counted = [f"{head} (n = {_samples(shown, head)})" for head in heads]
+    body = markdown(["method", *counted], [[f"`{line[0]}`", *line[1:]] for line in cells.itertuples(name=None)])
+    return f"{title}\n\n{body}"
+
+
+def _samples(shown: pd.DataFrame, head: str) -> str:
+    counts = shown[shown["head"] == head]["n"]
+    low, high = counts.min(), counts.max()
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def _cell(row: pd.Series) -> str:
+    """Mean, interval over trainings and samples, and the means of the lowest and the highest training."""
+    return f"{row['mean']:.2f} ({row['low']:.2f} to {row['high']:.2f}); {row['worst']:.2f} … {row['best']:.2f}"

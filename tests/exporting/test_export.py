@@ -1,0 +1,119 @@
+"""A run as one file: the same probabilities, its metadata, its card, and reading it back."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+import scale
+from scale.config import compose
+from scale.export import export
+from scale.exporting import formats, network
+from scale.exporting.pretrained import CONFIG, WEIGHTS
+from scale.inference.predictor import Predictor
+
+
+def run_export(run, output, **options):
+    overrides = [f"run={run}", f"output={output}", *(f"{key}={value}" for key, value in options.items())]
+    return export(compose(overrides, name="export"))
+
+
+@pytest.fixture(scope="session")
+def exported(run2d, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("export") / "model"
+    run_export(run2d, folder)
+    return folder
+
+
+def test_what_is_read_back_predicts_the_same(run2d, exported):
+    run, found = scale.load_run(run2d), scale.load_pretrained(exported)
+    images = np.random.default_rng(0).integers(0, 256, (5, 28, 28, 3), np.uint8)
+    own, other = run.predict(images), found.predict(images)
+    assert list(own.columns) == list(other.columns)
+    for column in own.columns:
+        if own[column].dtype.kind == "f":
+            assert np.allclose(own[column], other[column], atol=1e-6), column
+        else:
+            assert (own[column] == other[column]).all()
+
+
+def test_the_test_split_gives_the_runs_own_scores(run2d, tmp_path, capsys):
+    said = run_export(run2d, tmp_path / "m")
+    metrics = json.loads((run2d / "metrics.json").read_text())["test"]
+    assert f"AUC {metrics['auc']:.3f}  ACC {metrics['acc']:.3f} (n = 24)" in said[0]
+
+
+def test_the_card(run2d, exported):
+    text = (exported / "model_card.md").read_text()
+    head = yaml.safe_load(text.split("---")[1])
+    metrics = json.loads((run2d / "metrics.json").read_text())
+    values = {one["type"]: one["value"] for one in head["model-index"][0]["results"][0]["metrics"]}
+    assert values["roc_auc"] == pytest.approx(metrics["test"]["auc"], abs=1e-4)
+    assert head["library_name"] == "scale-medvision"
+    for part in (
+        "Research only",
+        "## Metrics",
+        "| auc |",
+        "## Calibration",
+        "## Explanations",
+        "parameters",
+        "class 3",
+    ):
+        assert part in text
+    assert (exported / "README.md").read_text() == text  # the name that the hub shows
+
+
+def test_a_strangers_files_are_not_believed(exported, tmp_path):
+    def copy(name, **changes):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / WEIGHTS).write_bytes((exported / WEIGHTS).read_bytes())
+        said = json.loads((exported / CONFIG).read_text())
+        (folder / CONFIG).write_text(json.dumps({**said, **changes}))
+        return folder
+
+    with pytest.raises(ValueError, match=r"names the network os\.system; allowed"):
+        scale.load_pretrained(copy("a", network={"_target_": "os.system", "command": "true"}))
+    with pytest.raises(ValueError, match="cannot be read"):
+        scale.load_pretrained(copy("b", version=2))
+    folder = copy("c")
+    (folder / WEIGHTS).write_bytes(b"\0" * 100)
+    with pytest.raises(ValueError, match="does not fit"):
+        scale.load_pretrained(folder)
+    (folder / WEIGHTS).unlink()
+    with pytest.raises(FileNotFoundError, match=r"scale\.export run=DIR"):
+        scale.load_pretrained(folder)
+
+
+def test_what_differs_is_not_kept(run2d, tmp_path, monkeypatch):
+    monkeypatch.setattr(formats, "runner", lambda path, name, net: lambda images: np.full((len(images), 4), 0.25, "f"))
+    with pytest.raises(ValueError, match="differs from torch"):
+        run_export(run2d, tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+    with pytest.raises(ValueError, match="did you mean 'onnx'"):
+        run_export(run2d, tmp_path / "m", format="onx")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["onnx", "torch_export"])
+def test_other_runtimes_take_any_batch(run3d, tmp_path, name):
+    """Two exporters, which take a minute; the file's own metadata says what it is."""
+    run_export(run3d, tmp_path / "m", format=name)
+    run = scale.load_run(run3d)
+    deployed = network.of_run(run)
+    call = formats.runner(tmp_path / "m" / formats.FILES[name], name, deployed)
+    for batch in (1, 5):
+        images = np.random.default_rng(batch).integers(0, 256, (batch, 1, 28, 28, 28), np.uint8)
+        assert np.allclose(call(images), deployed(torch.from_numpy(images))[0], atol=1e-5)
+    if name == "onnx":
+        import onnxruntime
+
+        found = onnxruntime.InferenceSession(tmp_path / "m" / "model.onnx").get_modelmeta().custom_metadata_map
+        said = json.loads(found["scale"])
+    else:
+        extra = {"scale.json": ""}
+        torch.export.load(tmp_path / "m" / "model.pt2", extra_files=extra)
+        said = json.loads(extra["scale.json"])
+    assert said["classes"] == list(Predictor.of_runs([run]).inputs.classes)

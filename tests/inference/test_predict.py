@@ -1,0 +1,245 @@
+"""New files in, the run's own predictions out; sets, warnings, shards, maps on the file's own grid."""
+
+import csv
+import json
+
+import nibabel
+import numpy as np
+import pytest
+from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
+from PIL import Image
+
+import scale
+from scale.config import compose
+from scale.inference import job, uncertainty
+from scale.inference.listing import labels_of, listing_of
+from scale.inference.maps import Explainer
+from scale.inference.predictor import Predictor
+from scale.predict import predict
+from scale.runs import inputs as record
+from tests.readers.dicom_files import write_series
+
+CODES = ["SPL", "RAS", "LPS", "ARI", "PIR", "ILA"]
+_AXES = {"R": (1, 0, 0), "L": (-1, 0, 0), "A": (0, 1, 0), "P": (0, -1, 0), "S": (0, 0, 1), "I": (0, 0, -1)}
+
+
+def nifti(volume, code, path, zoom=(1.0, 1.0, 1.0)):
+    """A volume (depth, row, column) as a file whose axes point to `code`; returns the file's values."""
+    own = np.eye(4)
+    own[:3, :3] = np.transpose([_AXES[letter] for letter in "SPL"])
+    change = ornt_transform(axcodes2ornt(tuple("SPL")), axcodes2ornt(tuple(code)))
+    values = nibabel.orientations.apply_orientation(volume, change)
+    affine = own @ inv_ornt_aff(change, volume.shape) @ np.diag([*zoom, 1])
+    affine[:3, 3] += (17, -3, 40)
+    nibabel.save(nibabel.Nifti1Image(values, affine), path)
+    return values
+
+
+def rows_of(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def run_on(run, given, output, **options):
+    overrides = [f"run={run}", f"input={given}", f"output={output}", "workers=1", "accelerator=cpu"]
+    return predict(compose([*overrides, *(f"{k}={v}" for k, v in options.items())], name="predict"))
+
+
+def test_volumes_in_any_orientation_give_the_runs_own_predictions(run3d, tmp_path):
+    run = scale.load_run(run3d)
+    run.datamodule.setup()
+    volumes = run.datamodule.splits["test"].images.gather(np.arange(12))
+    (tmp_path / "in").mkdir()
+    for number, volume in enumerate(volumes):
+        code = CODES[number % len(CODES)]
+        nifti(volume, code, tmp_path / "in" / f"{number:02d}.nii.gz", zoom=(0.5 + number, 1.0, 2.0))
+    assert run_on(run3d, tmp_path / "in", tmp_path / "out", calibrate="false") == 0
+    found = rows_of(tmp_path / "out" / "predictions.csv")
+    own = run.predictions["test"]["probabilities"]
+    assert np.abs(np.array([float(row["p_class 1"]) for row in found]) - own[:, 1]).max() < 1e-4
+    calibrated = run.predict([str(path) for path in sorted((tmp_path / "in").iterdir())])
+    assert np.allclose(calibrated[["p_class 0", "p_class 1"]].sum(axis=1), 1)
+    assert (calibrated["predicted"] == [row["predicted"] for row in found]).all()
+
+
+def test_images_in_memory_and_as_files(run2d, tmp_path):
+    run = scale.load_run(run2d)
+    run.datamodule.setup()
+    images = run.datamodule.splits["test"].images.gather(np.arange(24))
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / f"{number:02d}.png")
+    found = run.predict(images)
+    files = run.predict(sorted(tmp_path.glob("*.png")))
+    own = run.predictions["test"]["probabilities"]
+    names = [f"p_class {k}" for k in range(4)]
+    assert np.allclose(found[names], files[names], atol=1e-6)
+    predictor = Predictor.of_runs([run], calibrate=False)
+    assert np.allclose(predictor.predict(images)[names], own, atol=1e-4)
+    assert np.allclose(predictor.predict(images[3])[names], own[3:4], atol=1e-4)  # a single image
+    with pytest.raises(ValueError, match="image 1 is a volume"):
+        run.predict([images[0], np.zeros((9, 9, 9), np.uint8)])
+
+
+def test_labels_make_an_external_validation(run2d, tmp_path, capsys):
+    run = scale.load_run(run2d)
+    run.datamodule.setup()
+    images, labels = run.datamodule.splits["test"].images.gather(np.arange(24)), run.predictions["test"]["labels"]
+    for number, (image, label) in enumerate(zip(images, labels[:, 0], strict=True)):
+        (tmp_path / "in" / f"class {label}").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(tmp_path / "in" / f"class {label}" / f"{number:02d}.png")
+    (tmp_path / "in" / "class 0" / "empty.png").touch()
+    assert run_on(run2d, tmp_path / "in", tmp_path / "out", calibrate="false") == 3
+    said = capsys.readouterr().out
+    found = json.loads((tmp_path / "out" / "validation.json").read_text())
+    assert found["external"]["n"] == 24
+    for name in ("auc", "acc"):
+        assert found["external"]["metrics"][name] == pytest.approx(run.metrics["test"][name], abs=1e-6)
+        low, high = found["external"]["intervals"][name]
+        assert low < high
+    assert "(n=24)" in said
+    assert "coverage" in said
+    assert "0 bytes" in rows_of(tmp_path / "out" / "skipped.csv")[0]["reason"]
+    assert rows_of(tmp_path / "out" / "predictions.csv")[0]["label"] == "class 0"
+
+
+def test_labels_that_are_not_the_runs(tmp_path):
+    (tmp_path / "t.csv").write_text("path,label\nt.csv,dog\n")
+    listing = listing_of(tmp_path / "t.csv", ("cat", "cow"), source=None, split=None)
+    with pytest.raises(ValueError, match="'dog', which the run does not know: cat, cow"):
+        labels_of(listing, ("cat", "cow"), "binary")
+    (tmp_path / "u.csv").write_text("path,b,a\nt.csv,1,0\n")
+    listing = listing_of(tmp_path / "u.csv", ("a", "b"), source=None, split=None)
+    assert labels_of(listing, ("a", "b"), "multilabel").tolist() == [[0, 1]]  # by name, not by place
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        listing_of(tmp_path / "none", ("a", "b"), source=None, split=None)
+
+
+def test_shards_are_gone_on_with_and_merged(run2d, tmp_path, monkeypatch):
+    run = scale.load_run(run2d)
+    for number in range(10):
+        image = np.random.default_rng(number).integers(0, 256, (28, 28, 3), np.uint8)
+        Image.fromarray(image).save(tmp_path / f"{number}.png")
+    predictor = Predictor.of_runs([run])
+    listing = listing_of(tmp_path, predictor.inputs.classes, source=None, split=None)
+
+    def part(number, folder, count=3):
+        return job.predict(predictor, listing, folder, shard=job.Shard(number, count), batch_size=2, workers=1)
+
+    whole = part(0, tmp_path / "whole", count=1)
+    assert whole.predicted == 10
+    first = part(2, tmp_path / "out")
+    assert first.missing == [0, 1]
+    assert not (tmp_path / "out" / "predictions.csv").exists()
+    part(0, tmp_path / "out")
+    lines = (tmp_path / "out" / "parts" / "part-2-of-3.jsonl").read_text()
+    (tmp_path / "out" / "parts" / "part-1-of-3.jsonl").write_text('{"row": 1, "pred')  # killed while writing
+    last = part(1, tmp_path / "out")
+    assert last.missing == []
+    merged = [(tmp_path / place / "predictions.csv").read_text() for place in ("out", "whole")]
+    assert [line.split(",")[:2] for line in merged[0].splitlines()] == [
+        line.split(",")[:2] for line in merged[1].splitlines()
+    ]
+    assert lines.count("\n") == 3
+    monkeypatch.setattr(predictor, "rows", lambda images: pytest.fail("predicted again"))
+    part(1, tmp_path / "out")  # done: nothing is computed
+    with pytest.raises(FileExistsError, match="other files or runs"):
+        part(0, tmp_path / "out", count=2)
+    with pytest.raises(ValueError, match="shards 0 to 2"):
+        job.Shard(3, 3)
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_maps_lie_on_the_files_own_grid(run3d, tmp_path, code, monkeypatch):
+    """A map that marks the lesion on the network's grid marks it in the file, whatever its axes and size."""
+    rng = np.random.default_rng(0)
+    volume = rng.integers(0, 60, (40, 48, 44), np.uint8)
+    mask = np.zeros(volume.shape, np.uint8)
+    mask[28:36, 6:14, 30:40] = 1
+    volume[mask == 1] = 255
+    values = nifti(volume, code, tmp_path / "a.nii.gz")
+    lesion = nifti(mask, code, tmp_path / "mask.nii.gz")
+    explainer = Explainer(Predictor.of_runs([scale.load_run(run3d)]), "saliency", tmp_path / "out")
+    bright = lambda images: ((images > 150).astype(np.float32), np.zeros(len(images), int))  # noqa: E731
+    monkeypatch.setattr(explainer, "values", bright)
+    (tmp_path / "out").mkdir()
+    listing = listing_of(tmp_path / "a.nii.gz", (), source=None, split=None)
+    seen, _ = explainer.predictor.see(job_picture(listing))
+    explainer.explain(listing.samples, seen[None], explainer.predictor.rows(seen[None]))
+    (path,) = (tmp_path / "out" / "maps").iterdir()
+    found = nibabel.load(path)
+    assert found.shape == values.shape
+    assert np.allclose(found.affine, nibabel.load(tmp_path / "a.nii.gz").affine)
+    marked = found.get_fdata() > 0.5
+    overlap = 2 * (marked & (lesion == 1)).sum() / (marked.sum() + lesion.sum())
+    assert overlap > 0.75
+
+
+def job_picture(listing):
+    from scale.preparing.pool import picture
+
+    return picture(listing.samples[0])
+
+
+def test_maps_of_a_dicom_series(run3d, tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    volume = rng.integers(0, 60, (44, 48, 40)).astype(np.int16)  # (column, row, slice)
+    mask = np.zeros(volume.shape, bool)
+    mask[30:40, 6:14, 28:36] = True
+    volume[mask] = 255
+    write_series(tmp_path / "s", volume, names=rng.permutation(40), spacing=(1.0, 1.0, 1.0))
+    explainer = Explainer(Predictor.of_runs([scale.load_run(run3d)]), "saliency", tmp_path / "out")
+    monkeypatch.setattr(explainer, "values", lambda images: ((images > 150).astype(np.float32), np.zeros(1, int)))
+    (tmp_path / "out").mkdir()
+    listing = listing_of(tmp_path / "s", (), source=None, split=None)
+    seen, _ = explainer.predictor.see(job_picture(listing))
+    explainer.explain(listing.samples, seen[None], explainer.predictor.rows(seen[None]))
+    (path,) = (tmp_path / "out" / "maps").iterdir()
+    marked = nibabel.load(path).get_fdata() > 0.5
+    assert marked.shape == volume.shape
+    assert 2 * (marked & mask).sum() / (marked.sum() + mask.sum()) > 0.75
+
+
+def test_explain_writes_overlays_and_the_page(run2d, tmp_path):
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)).save(tmp_path / "a.png")
+    assert run_on(run2d, tmp_path / "a.png", tmp_path / "out", explain="saliency") == 0
+    (path,) = (tmp_path / "out" / "maps").iterdir()
+    assert Image.open(path).size == (60, 40)
+    assert "a.png" in (tmp_path / "out" / "explanations.html").read_text()
+    with pytest.raises(ValueError, match="no such method"):
+        run_on(run2d, tmp_path / "a.png", tmp_path / "other", explain="salience")
+
+
+def test_uncertainty():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, (4000, 3))
+    chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    labels = (chances.cumsum(axis=1) < rng.random((4000, 1))).sum(axis=1, keepdims=True)  # calibrated by construction
+    sharp = np.exp(3 * logits) / np.exp(3 * logits).sum(axis=1, keepdims=True)
+    found = uncertainty.fit(3 * logits[:2000], sharp[:2000], labels[:2000], "multiclass", alpha=0.1, calibrated=True)
+    assert found.temperature == pytest.approx(3, rel=0.1)
+    calibrated = found.probabilities(sharp[2000:])
+    assert np.abs(calibrated - chances[2000:]).mean() < 0.02
+    covered = np.take_along_axis(found.sets(calibrated), labels[2000:], axis=1).mean()
+    assert 0.87 < covered < 0.93
+    assert (uncertainty.energy(3 * logits[2000:], "multiclass") > found.energy).mean() == pytest.approx(0.05, abs=0.02)
+    plain = uncertainty.fit(logits[:2000], chances[:2000], labels[:2000], "multiclass", alpha=0.3, calibrated=False)
+    assert plain.temperature == 1
+    assert uncertainty.entropy(np.full((1, 4), 0.25), "multiclass") == pytest.approx(2)
+    assert uncertainty.entropy(np.full((1, 4), 0.5), "multilabel") == pytest.approx(1)
+    with pytest.raises(ValueError, match="at least 9 val samples"):
+        uncertainty.fit(logits[:5], chances[:5], labels[:5], "multiclass", alpha=0.1, calibrated=True)
+
+
+def test_what_a_run_says_of_its_inputs(run2d, tmp_path):
+    metrics = json.loads((run2d / "metrics.json").read_text())
+    said = record.read(run2d, metrics)
+    assert said.preprocessing.size == (28, 28)
+    assert said.classes == tuple(f"class {k}" for k in range(4))
+    older = record.read(tmp_path, {**metrics, "flag": "bloodmnist", "num_classes": 8})  # a run without the file
+    assert older.preprocessing == said.preprocessing
+    assert "platelet" in older.classes
+    broken = json.loads((run2d / record.NAME).read_text())
+    broken["preprocessing"]["size"] = [64, 64]
+    (tmp_path / record.NAME).write_text(json.dumps(broken))
+    with pytest.raises(ValueError, match="not of this run"):
+        record.read(tmp_path, metrics)

@@ -1,0 +1,100 @@
+"""Pooling over trainings: the interval covers the next training, and the advice is recomputed from the CSV."""
+
+import re
+
+import numpy as np
+import pytest
+
+from scale.attribution.catalog import RECOMMENDED
+from scale.published import explanations, pooled
+from scale.published.pooled import pool
+
+
+def slow(values, *, draws, seed):
+    """The bootstrap of two stages in plain Python: trainings, then samples of each."""
+    generator = np.random.default_rng(seed)
+    means = []
+    for _ in range(draws):
+        chosen = [values[k] for k in generator.integers(len(values), size=len(values))]
+        means.append(np.mean([np.mean(generator.choice(one, size=len(one))) for one in chosen]))
+    return np.quantile(means, [0.025, 0.975])
+
+
+def test_pooling_is_the_two_stage_bootstrap():
+    generator = np.random.default_rng(0)
+    values = [generator.normal(mean, 0.3, size=size) for mean, size in ((0.9, 20), (0.5, 20), (0.7, 35))]
+    found = pool(values, draws=4000)
+    low, high = slow(values, draws=4000, seed=7)
+    assert (found.low, found.high) == (pytest.approx(low, abs=0.02), pytest.approx(high, abs=0.02))
+    means = [one.mean() for one in values]
+    assert found.mean == pytest.approx(np.mean(means))
+    assert found.sd == pytest.approx(np.std(means, ddof=1))
+    assert (found.worst, found.best, found.trainings, found.n) == (min(means), max(means), 3, 75)
+
+
+def test_trainings_that_differ_widen_the_interval_and_samples_alone_do_not_hide_it():
+    same = pool([np.array([0.0, 1.0] * 50)] * 5)
+    apart = pool([np.full(100, value) for value in (0.0, 0.25, 0.5, 0.75, 1.0)])
+    assert same.mean == apart.mean == 0.5
+    assert apart.high - apart.low > 4 * (same.high - same.low)
+    assert same.sd == 0
+    one = pool([np.array([0.0, 1.0] * 50)])
+    assert np.isnan(one.sd)
+    with pytest.raises(ValueError, match="no value"):
+        pool([np.array([])])
+
+
+def rows(seed, method, measure, values, control=""):
+    run = {"flag": "phantom2d", "size": "28", "model": "scale", "variant": "", "seed": str(seed)}
+    cells = {"method": method, "control": control, "metric": measure, "better": "higher", "n": str(len(values))}
+    mean = {"mean": f"{np.mean(values)}", "low": "0", "high": "1", "values": " ".join(map(str, values))}
+    return run | cells | mean
+
+
+def trained(count):
+    found = []
+    for seed in range(count):
+        hits = [1.0] * 18 + [0.0] * (1 + seed % 3)
+        found += [
+            rows(seed, RECOMMENDED[0], "pointing_game", hits),
+            rows(seed, RECOMMENDED[0], "pointing_game_causal", hits),
+            rows(seed, RECOMMENDED[0], "relevance_mass_causal", [0.6, 0.5, 0.7]),
+            rows(seed, "random", "relevance_mass_causal", [0.05, 0.04, 0.06]),
+        ]
+    return found
+
+
+def test_several_trainings_are_one_table_and_single_ones_are_marked():
+    other = rows(0, "saliency", "pointing_game", [1.0, 0.0]) | {"flag": "breastmnist", "values": ""}
+    text = pooled.tables([*trained(3), other])
+    assert "**phantom2d**, 28 pixels, `scale`, 3 trainings; fewer than 5: read the worst" in text
+    assert "**breastmnist**, 28 pixels, `scale`, seed 0 (one training)" in text
+    assert "| method | pointing game (n = 60) |" in text
+    line = next(line for line in text.splitlines() if line.startswith(f"| `{RECOMMENDED[0]}`"))
+    assert re.search(r"0\.90 \(0\.8\d to 0\.9\d\); 0\.86 … 0\.95", line)
+    assert "To say where" not in text  # three trainings are not enough for advice
+
+
+def test_the_advice_states_the_lower_bound():
+    text = pooled.tables(trained(5)).splitlines()[0]
+    low = slow([np.array([1.0] * 18 + [0.0] * (1 + seed % 3)) for seed in range(5)], draws=4000, seed=3)[0]
+    bound = float(re.search(r"is at least .*? (\d\.\d\d) on phantom2d", text)[1])
+    assert bound == pytest.approx(low, abs=0.015)
+    assert "5 trainings, the worst 0.86" in text
+    assert re.search(r"relevance mass at least 1[12] times", text)
+
+
+def test_the_published_rows_hold_what_the_advice_says():
+    """Recomputes the bound of each phantom from the CSV in the package, by the slow reference."""
+    published = explanations.read()
+    said = dict(re.findall(r"(\d\.\d\d) on ([\w ()]+?) \(\d+ trainings", pooled.advice(pooled.frame(published))))
+    known = {flag: float(bound) for bound, flag in said.items()}
+    for flag, bound in known.items():
+        values = [
+            np.array(row["values"].split(), dtype=float)
+            for row in published
+            if (row["flag"], row["variant"], row["method"], row["metric"])
+            == (flag, "", RECOMMENDED[0], "pointing_game_causal")
+        ]
+        assert len(values) >= pooled.ENOUGH
+        assert bound == pytest.approx(slow(values, draws=4000, seed=1)[0], abs=0.02)

@@ -1,0 +1,125 @@
+"""The web application: answers, limits, and that nothing stays."""
+
+import io
+import tempfile
+import zipfile
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from PIL import Image
+
+import scale
+from scale.inference.maps import Explainer
+from scale.inference.predictor import Predictor
+from scale.serve import check_host
+from tests.readers.dicom_files import write_series
+
+pytest.importorskip("fastapi", reason="the extra serve is not installed")
+
+
+def client_of(run, folder, **options):
+    from fastapi.testclient import TestClient
+
+    from scale.serving.app import create_app
+
+    predictor = Predictor.of_runs([scale.load_run(run)])
+    explainer = Explainer(predictor, "saliency", folder)
+    settings = {"max_bytes": 300_000, "max_values": 1_000_000, **options}
+    return TestClient(create_app(predictor, explainer=explainer, **settings)), predictor
+
+
+def png(values) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(values).save(out, "PNG")
+    return out.getvalue()
+
+
+def post(client, name, content, path="/predict"):
+    return client.post(path, files={"file": (name, content)})
+
+
+@pytest.fixture
+def client(run2d, tmp_path):
+    return client_of(run2d, tmp_path)
+
+
+def test_an_image(client, tmp_path, monkeypatch):
+    client, predictor = client
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    image = np.random.default_rng(0).integers(0, 256, (28, 28, 3), np.uint8)
+    answer = post(client, "a.png", png(image))
+    assert answer.status_code == 200
+    found, own = answer.json(), predictor.predict(image).iloc[0]
+    assert found["predicted"] == own["predicted"]
+    assert all(
+        found["probabilities"][name] == pytest.approx(own[f"p_{name}"], abs=1e-6) for name in predictor.inputs.classes
+    )
+    assert found["unlike_training"] == own["unlike_training"]
+    assert "Research only" in found["notice"]
+    assert answer.headers["cache-control"] == "no-store"
+    page = post(client, "a.png", png(image), "/explain")
+    assert page.status_code == 200
+    assert "saliency" in page.text
+    assert not list(tmp_path.glob("scale-serve-*"))  # nothing is kept
+
+
+def test_the_page_and_what_the_api_says_of_itself(client):
+    client, predictor = client
+    text = client.get("/").text
+    assert "Research only" in text
+    assert "{{" not in text
+    assert client.get("/model").json()["classes"] == list(predictor.inputs.classes)
+    assert {"/predict", "/explain", "/model"} <= set(client.get("/openapi.json").json()["paths"])
+
+
+def test_what_cannot_be_used_is_answered_with_the_reason(client):
+    client, _ = client
+    image = png(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+    for name, content, words in (
+        ("cut.png", image[:200], "truncated"),
+        ("empty.png", b"", "0 bytes"),
+        ("text.png", b"no image", "not an image"),
+        ("a.exe", b"MZ", "unknown kind"),
+        ("../../etc/x.npy", b"\x93NUMPY", "damaged"),
+        ("z.zip", b"PK", "damaged or locked zip"),
+        ("big.png", png(np.zeros((2000, 2000), np.uint8)), "limit of 1,000,000"),
+    ):
+        answer = post(client, name, content)
+        assert answer.status_code == 422, name
+        assert words in answer.json()["detail"], name
+    large = post(client, "large.png", bytes(400_000))
+    assert large.status_code == 413
+    assert "300,000 bytes" in large.json()["detail"]
+
+
+def test_volumes_and_zipped_series(run3d, tmp_path):
+    client, predictor = client_of(run3d, tmp_path)
+    volume = np.random.default_rng(0).integers(0, 256, (28, 28, 28), np.uint8)
+    nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), tmp_path / "a.nii.gz")
+    answer = post(client, "a.nii.gz", (tmp_path / "a.nii.gz").read_bytes())
+    own = predictor.predict(tmp_path / "a.nii.gz").iloc[0]
+    assert answer.json()["predicted"] == own["predicted"]
+    write_series(tmp_path / "s", volume.astype(np.int16), names=np.random.default_rng(1).permutation(28))
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted((tmp_path / "s").iterdir()):
+            archive.write(path, f"../folder/{path.name}")
+    answer = post(client, "s.zip", packed.getvalue())
+    assert answer.status_code == 200, answer.text
+    own = predictor.predict(Path(tmp_path / "s")).iloc[0]
+    assert answer.json()["probabilities"]["class 1"] == pytest.approx(own["p_class 1"], abs=1e-6)
+    bomb = io.BytesIO()
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.npy", bytes(5_000_000))
+    assert "bytes than allowed" in post(client, "bomb.zip", bomb.getvalue()).json()["detail"]
+
+
+def test_it_listens_on_this_machine_only_unless_asked():
+    check_host("127.0.0.1", public=False)
+    check_host("::1", public=False)
+    check_host("0.0.0.0", public=True)
+    for host in ("0.0.0.0", "192.168.1.5", "example.org"):
+        with pytest.raises(ValueError, match="public=true"):
+            check_host(host, public=False)
