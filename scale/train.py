@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import hydra
 from omegaconf import DictConfig
@@ -136,6 +136,7 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[st
     from scale.tasks.problem import Problem
     from scale.training import before, hardware, loggers, outcome
     from scale.training.trainer import build_trainer
+    from scale.utils.files import strict
 
     hardware.prepare(config)
     started = time.perf_counter()
@@ -189,7 +190,7 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[st
         loggers.close_loggers(logger, failed=failed)
     if trainer.is_global_zero:
         _finish(folder, metrics, rerun=config.rerun)
-    return metrics
+    return cast(dict[str, Any], strict(metrics))
 
 
 def _summary(metrics: dict[str, Any], splits: Iterable[str]) -> dict[str, Any]:

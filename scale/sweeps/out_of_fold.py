@@ -7,11 +7,9 @@ from typing import Any
 import numpy as np
 
 from scale.data import folds
-from scale.data.own import NpzDataModule
 from scale.evaluation.metrics import scores
 from scale.runs import read_config, read_metrics, read_predictions
 from scale.runs.inputs import read as read_inputs
-from scale.tasks.build import build_datamodule
 from scale.utils.files import read_csv, write_csv
 
 NAME, KEY = "out_of_fold.csv", "data.fold"
@@ -75,6 +73,9 @@ def pool(folders: Sequence[Path]) -> tuple[dict[str, Any], str]:
     Raises:
         ValueError: a run is on no fold, or the runs together do not test every sample of the file.
     """
+    from scale.data.own import NpzDataModule  # they import torch, which a sweep's own process does without
+    from scale.tasks.build import build_datamodule
+
     parts: dict[str, list[np.ndarray]] = {"index": [], "fold": [], "labels": [], "probabilities": []}
     samples: set[int] = set()
     names: dict[int, str] = {}

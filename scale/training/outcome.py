@@ -32,6 +32,7 @@ def metrics(
 
     problem, info = task.problem, datamodule.info
     partial = is_partial(outputs, datamodule)
+    whole = not partial and not config.trainer.fast_dev_run
     found = {
         split: {"labels": output.labels, "probabilities": output.probabilities} for split, output in outputs.items()
     }
@@ -54,7 +55,7 @@ def metrics(
         "partial": partial,
         "hardware": hardware(trainer.strategy.root_device.type, trainer.world_size),
         "precision": str(trainer.precision),
-        **({} if partial or "test" not in outputs else _assess(config, found, problem.name, info.labels)),
+        **(_assess(config, found, problem.name, info.labels) if whole and "test" in outputs else {}),
     }
 
 

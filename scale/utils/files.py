@@ -179,6 +179,7 @@ def _rounded(value: Any, digits: int) -> Any:
 
 
 def strict(value: Any) -> Any:
+    """Plain containers and numbers as strict JSON has them: NumPy's as Python's, what is not finite as None."""
     """Plain values as strict JSON has them: texts as keys, null for numbers that are not finite."""
     if isinstance(value, Mapping):
         return {str(key): strict(item) for key, item in value.items()}
