@@ -241,7 +241,7 @@ def test_a_run_without_data_can_be_repeated_in_its_folder(tmp_path):
     for _ in range(2):
         with pytest.raises(FileNotFoundError, match="breastmnist.npz is missing"):
             train(config, tmp_path / "run")
-    assert (tmp_path / "run" / "train.log").read_text().count("FileNotFoundError") >= 2
+        assert not (tmp_path / "run").exists(), "a start that failed leaves no folder"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -256,7 +256,6 @@ def test_a_gpu_that_is_not_there(tmp_path):
     [
         (["data.batch_size=1"], "leaves a batch of one sample"),
         (["trainer=ddp_cpu", "trainer.devices=2", "data.batch_size=15"], "give a positive multiple of 2"),
-        (["data.batch_size=0"], "give a positive multiple of 1"),
         (["trainer=ddp_cpu", "trainer.devices=2", "trainer.sync_batchnorm=false", "data.batch_size=2"], "one sample"),
         (["trainer=ddp_cpu", "trainer.devices=4096", "data.batch_size=8192"], "CPU cores: give at most that many"),
     ],

@@ -96,14 +96,14 @@ def test_a_users_own_network_is_allowed_by_the_user_alone(begun):
         ("+callbacks@hydra.callbacks=default", "nothing to Hydra"),
         ("experiment=../../../../tmp/evil", "a name, not a path"),
         ("+callbacks.x={_target_: lightning.pytorch.callbacks.ModelCheckpoint, dirpath: /tmp/x}", "where something is"),
-        ("logger.csv.name=../../elsewhere", "where something is written"),
+        ("logger.tensorboard.name=../../elsewhere", "where something is written"),
         ("seed=1,2", "several runs"),
         ("seed", "no override"),
     ],
 )
 def test_a_record_says_what_is_trained_and_nothing_else(line, said, begun):
     if line.startswith("logger"):
-        _record(begun, "logger=csv")
+        _record(begun, "logger=tensorboard")
     _record(begun, line)
     with pytest.raises(ValueError, match=said):
         resume.expand([f"resume={begun}"])
