@@ -18,6 +18,7 @@ from scale.runs import read_history
 from scale.runs.predict import predict
 from scale.runs.recompute import evaluate_run, score_file
 from scale.train import train
+from scale.utils.files import strict
 from scale.training import outcome
 
 RECORD = {
@@ -55,7 +56,7 @@ def test_run_folder_holds_the_whole_record(finished):
     files = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
     assert files >= RECORD
     assert {p.name.split("_")[1] for p in (folder / "predictions").glob("*.csv")} == {"val", "test"}
-    assert json.loads((folder / "metrics.json").read_text()) == json.loads(json.dumps(metrics))
+    assert json.loads((folder / "metrics.json").read_text()) == json.loads(json.dumps(strict(metrics)))
     assert (metrics["flag"], metrics["size"], metrics["seed"], metrics["problem"]) == ("phantom2d", 28, 0, "binary")
     assert metrics["samples"] == {"train": 48, "val": 24, "test": 32}
     assert metrics["epochs"] == 2
@@ -141,7 +142,7 @@ def test_checkpoints_load_with_plain_containers_only(finished):
 def test_the_run_reads_back_and_recomputes(finished):
     folder, metrics = finished
     run = scale.load_run(folder)
-    assert run.metrics == json.loads(json.dumps(metrics))
+    assert run.metrics == json.loads(json.dumps(strict(metrics)))
     assert not run.model.training
     run.datamodule.setup()
     again = predict(run, "test")
