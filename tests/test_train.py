@@ -18,8 +18,8 @@ from scale.runs import read_history
 from scale.runs.predict import predict
 from scale.runs.recompute import evaluate_run, score_file
 from scale.train import train
-from scale.utils.files import strict
 from scale.training import outcome
+from scale.utils.files import strict
 
 RECORD = {
     *("config.yaml", "overrides.yaml", "environment.json", "history.csv", "metrics.json", "train.log"),
