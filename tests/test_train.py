@@ -19,6 +19,7 @@ from scale.runs.predict import predict
 from scale.runs.recompute import evaluate_run, score_file
 from scale.train import train
 from scale.training import outcome
+from scale.utils.files import strict
 
 RECORD = {
     *("config.yaml", "overrides.yaml", "environment.json", "history.csv", "metrics.json", "train.log"),
@@ -55,7 +56,7 @@ def test_run_folder_holds_the_whole_record(finished):
     files = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
     assert files >= RECORD
     assert {p.name.split("_")[1] for p in (folder / "predictions").glob("*.csv")} == {"val", "test"}
-    assert json.loads((folder / "metrics.json").read_text()) == json.loads(json.dumps(metrics))
+    assert json.loads((folder / "metrics.json").read_text()) == json.loads(json.dumps(strict(metrics)))
     assert (metrics["flag"], metrics["size"], metrics["seed"], metrics["problem"]) == ("phantom2d", 28, 0, "binary")
     assert metrics["samples"] == {"train": 48, "val": 24, "test": 32}
     assert metrics["epochs"] == 2
@@ -141,7 +142,7 @@ def test_checkpoints_load_with_plain_containers_only(finished):
 def test_the_run_reads_back_and_recomputes(finished):
     folder, metrics = finished
     run = scale.load_run(folder)
-    assert run.metrics == json.loads(json.dumps(metrics))
+    assert run.metrics == json.loads(json.dumps(strict(metrics)))
     assert not run.model.training
     run.datamodule.setup()
     again = predict(run, "test")
@@ -241,7 +242,7 @@ def test_a_run_without_data_can_be_repeated_in_its_folder(tmp_path):
     for _ in range(2):
         with pytest.raises(FileNotFoundError, match="breastmnist.npz is missing"):
             train(config, tmp_path / "run")
-        assert not (tmp_path / "run").exists()  # a failed start leaves nothing behind
+        assert not (tmp_path / "run").exists(), "a start that failed leaves no folder"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -334,7 +335,7 @@ def test_every_line_stands_once_on_the_console_and_in_the_log(tmp_path, phantom_
     for start in ("2D phantom", "ScaleNet: ", "epoch   0 (1/2)", "epoch   1 (2/2)", "run folder: "):
         assert sum(line.startswith(start) for line in shown) == 1, shown
         assert sum(start in line for line in logged) == 1
-    assert len(shown) == len(set(shown)) + shown.count("") - ("" in shown), shown
+    assert len([line for line in shown if not line.startswith("warning")]) == 8
     assert logging.getLogger().level != logging.DEBUG
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from scale.evaluation.metrics import scores
+from scale.runs.inputs import NAME as PREPROCESSING
 from scale.runs.reading import (
     CHECKPOINTS,
     CONFIG,
@@ -28,7 +29,7 @@ from scale.utils.files import sha256_of, strict
 
 SUMS = "sha256"  # in `metrics.json`: sums by the files' paths in the run folder
 TOLERANCE = 1e-6  # between figures computed by other versions of the libraries
-RECORD = (CONFIG, OVERRIDES, ENVIRONMENT, HISTORY)
+RECORD = (CONFIG, OVERRIDES, ENVIRONMENT, HISTORY, PREPROCESSING)
 ESSENTIAL = ("auc", "acc")
 NO_SUMS = f"{METRICS} has no {SUMS} of checkpoint and predictions: the run was made by earlier code, or was changed"
 BEST = f"{CHECKPOINTS}/best.ckpt"

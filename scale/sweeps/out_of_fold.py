@@ -15,19 +15,16 @@ from scale.utils.files import read_csv, write_csv
 NAME, KEY = "out_of_fold.csv", "data.fold"
 
 
-def write(root: Path, rows: Sequence[Mapping[str, Any]], varied: Sequence[str]) -> list[str]:
-    """Writes `out_of_fold.csv` of a sweep over folds; nothing where it is none.
+def write(root: Path, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Writes `out_of_fold.csv` of a sweep over folds.
 
     Args:
         root: the sweep's folder.
         rows: what became of every job, as `report.collect` gives it.
-        varied: what differs between the jobs beside data set, size, model and seed.
 
     Returns:
         Lines to print: the pooled metrics of each setting, or what is missing in it.
     """
-    if KEY not in varied and not any(KEY in row["settings"] for row in rows):
-        return []
     members: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         setting = " ".join(f"{key}={value}" for key, value in row["settings"].items() if key != KEY)

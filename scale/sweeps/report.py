@@ -9,7 +9,6 @@ from scale.data import catalog
 from scale.published import medmnist as published
 from scale.runs.folder import METRICS
 from scale.runs.process import LOCK, is_locked, state
-from scale.sweeps import out_of_fold
 from scale.sweeps.folder import JOB, PLAN, read
 from scale.sweeps.plan import settings_of, varied
 from scale.utils.files import write_csv, write_text
@@ -46,8 +45,11 @@ def write(root: str | Path) -> bool:
     write_text(root / MARKDOWN, f"# {root.name}\n\n{text}\n")
     page = compare(root, groups, varied)
     print(f"{text}\n\nsweep folder: {root}\ntables: {root / MARKDOWN}, {root / CSV}, {root / JOBS}", flush=True)
-    for line in out_of_fold.write(root, rows, varied):
-        print(line, flush=True)
+    if "data.fold" in varied or any("data.fold" in row["settings"] for row in rows):
+        from scale.sweeps import out_of_fold  # builds the runs' data modules, which takes torch
+
+        for line in out_of_fold.write(root, rows):
+            print(line, flush=True)
     if page is not None:
         print(f"comparison of its runs: {page}", flush=True)
     return all(row["status"] == "done" for row in rows)

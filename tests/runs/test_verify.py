@@ -60,7 +60,7 @@ def test_a_figure_that_was_changed_is_named(change, said, copy):
 
 
 def test_a_record_that_was_changed_is_named(a_run, tmp_path):
-    for name in ("config.yaml", "history.csv", "environment.json", "overrides.yaml"):
+    for name in ("config.yaml", "history.csv", "environment.json", "overrides.yaml", "preprocessing.json"):
         copy = shutil.copytree(a_run, tmp_path / name)
         with (copy / name).open("a") as file:
             file.write("\n")
