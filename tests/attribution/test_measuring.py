@@ -102,6 +102,7 @@ def test_a_gain_on_a_control_is_positive_whatever_the_direction():
         ("integrated_gradients", {"baseline": "blur"}),
         ("deeplift", {"baseline": "mean"}),
         ("scale_relevance", {"steps": 5}),
+        ("consensus", {"view_steps": 2}),
         ("gradient_shap", {"noise_samples": 5}),
         ("gradient_shap", {"seed": 3}),
         ("smoothgrad", {"noise_samples": 5}),
