@@ -24,9 +24,10 @@ def mirror(images: Tensor, axes: tuple[int, ...]) -> Tensor:
 class Augment:
     """Random symmetries, small affine changes and intensity changes of a whole batch.
 
-    Flips, 90-degree rotations, rotation, scaling and shift are composed into one affine matrix per sample. Only changes that the data set's `Symmetry` allows are drawn, so one configuration serves all
-    data sets. Every sample draws its own parameters from a CPU generator, so that a batch is augmented alike on every
-    device, but for `noise`, which is drawn where the images are.
+    Flips, 90-degree rotations, rotation, scaling and shift are composed into one affine matrix per sample. Only changes
+    that the data set's `Symmetry` allows are drawn, so one configuration serves all data sets. Every sample draws its
+    own parameters from a CPU generator, so that a batch is augmented alike on every device, but for `noise`, which is
+    drawn where the images are.
 
     Args:
         flips: mirror along the axes that the symmetry allows, each with probability 1/2.
