@@ -23,6 +23,7 @@ from scale.train import train
 
 QUICK = [
     "attribution.steps=2",
+    "attribution.view_steps=2",
     "attribution.noise_samples=2",
     "attribution.window=0.5",
     "attribution.quality.samples=4",

@@ -63,8 +63,8 @@ def _gradients() -> Iterable[Method]:
     yield gradient("smoothgrad", False, "arXiv:1706.03825", per=NOISE, settings=noise)
     yield gradient("guided_backprop", True, "arXiv:1412.6806")
     yield gradient("deeplift", True, "arXiv:1704.02685", 6)
-    # eight steps and a DeepLift for each view
-    yield Method("consensus", "gradient", False, PATH, "averaged.consensus", 30, ("views",))
+    steps = {"steps": "view_steps"}
+    yield Method("consensus", "gradient", False, PATH, "averaged.consensus", 4, ("view_steps", "views"), settings=steps)
     source, window = "doi:10.1007/978-3-319-10590-1_53", {"window": "window"}
     yield Method("occlusion", "perturbation", True, source, "gradients.occlusion", 216, settings=window)
 
@@ -109,7 +109,7 @@ def _methods() -> Iterable[Method]:
 
 
 METHODS = MappingProxyType({method.name: method for method in _methods()})
-RECOMMENDED = ("scale_relevance", "integrated_gradients")  # shown first where they fit, in this order
+RECOMMENDED = ("consensus", "integrated_gradients", "scale_relevance")  # shown first where they fit, in this order
 CONTROLS = tuple(name for name, method in METHODS.items() if method.kind == "control")
 
 

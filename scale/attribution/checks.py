@@ -23,7 +23,7 @@ def of_explain(node: Mapping[str, Any]) -> Iterator[str]:
     for key, given, allowed in choices:
         yield from wrong_choice(key, given, allowed)
     least = {("samples", name): 0 for name in node["samples"]}
-    least |= {("attribution", name): 1 for name in ("batch_size", "steps", "noise_samples")}
+    least |= {("attribution", name): 1 for name in ("batch_size", "steps", "view_steps", "noise_samples")}
     least |= {("quality", name): 1 for name in ("steps", "perturbed", "perturbations")} | {("quality", "samples"): 0}
     parts = {"samples": node["samples"], "attribution": maps, "quality": quality}
     for (part, name), low in least.items():

@@ -133,6 +133,7 @@ class Attribution:
     baseline: str = "zero"
     seed: int = 0
     steps: int = 32
+    view_steps: int = 8
     noise_samples: int = 16
     noise: float = 0.15
     window: float = 2 / 7

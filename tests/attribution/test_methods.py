@@ -17,7 +17,7 @@ from scale.tasks.problem import Problem
 BINARY = Problem("binary", 2)
 SMALL = {"planar_widths": (4, 6, 8), "volumetric_widths": (4, 6, 8), "dim": 8, "heads": 2, "slabs": 2, "scales": 4}
 QUICK = {"integrated_gradients": {"steps": 3}, "gradient_shap": {"samples": 3}, "smoothgrad": {"samples": 3}}
-QUICK |= {"occlusion": {"window": 0.5}, "scale_relevance": {"steps": 3}}
+QUICK |= {"occlusion": {"window": 0.5}, "scale_relevance": {"steps": 3}, "consensus": {"steps": 2}}
 
 
 def small(shape=(28, 28, 28), *, channels=1, outputs=2, seed=0, **changes):

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from scale.attribution.metrics.explainer import Explainer
-from scale.attribution.metrics.stability import compare, lesion_width, over_flips, over_networks, peaks
+from scale.attribution.metrics.stability import compare, cost, lesion_width, over_flips, over_networks, peaks
 from scale.config.schemas import Attribution
 from scale.tasks.problem import Problem
 
@@ -29,12 +29,13 @@ def explainer(weights):
     return Explainer(Weighed(weights), Problem("binary", 2), Attribution(batch_size=2), VIEWS)
 
 
-def agreements(weights):
+def agreements(weights, method="input_x_gradient"):
     images, target = torch.rand(3, 1, 9, 7, generator=torch.Generator().manual_seed(0)), torch.ones(3, dtype=torch.long)
     own = explainer(weights)
-    maps = own.maps("input_x_gradient", images, target)
-    passes = []
-    return over_flips(own, "input_x_gradient", images, target, maps, step=passes.append), maps, images, target, own
+    maps, passes = own.maps(method, images, target), []
+    found = over_flips(own, method, images, target, maps, step=passes.append)
+    assert sum(passes) == cost(own, method, count=3, has_epoch=False)
+    return found, maps, images, target, own
 
 
 def test_a_network_that_flips_along_is_stable_and_one_that_does_not_is_told():
@@ -47,6 +48,9 @@ def test_a_network_that_flips_along_is_stable_and_one_that_does_not_is_told():
     # flipped back, the place is at the other end: rows 1 and 7, columns 1 and 5
     np.testing.assert_allclose(fixed.shift, 6)
     assert (fixed.correlation < 0.999).all()
+    # an average over the flips is the same for every flip, and is told all the same
+    averaged, *_ = agreements(weights, "consensus")
+    np.testing.assert_allclose(averaged.shift, 6)
 
 
 def test_another_epoch_is_compared_with_its_own_map():

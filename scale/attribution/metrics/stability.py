@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from scale.attribution.catalog import METHODS
 from scale.attribution.metrics.explainer import Explainer, Step
 from scale.attribution.metrics.maps import on_grid, rank_correlation
 from scale.data.augment import mirror
@@ -42,6 +44,9 @@ def over_flips(
 ) -> Agreement:
     """Agreement of maps with those of the sample flipped along each axis, flipped back.
 
+    A method that averages over flips would agree with itself whatever the network does: of such a one, the maps from
+    each side alone are compared.
+
     Args:
         explainer: the network; its `views` say which flips keep the label.
         method: name.
@@ -50,11 +55,31 @@ def over_flips(
         maps: of the method, (N, C, *S).
         step: told the passes that were made.
     """
+    alone = one_sided(explainer)
+    if averages(method):
+        maps = alone.maps(method, images, target, step=step)
     others = [
-        mirror(explainer.maps(method, mirror(images, axes), target, step=step), axes)
+        mirror(alone.maps(method, mirror(images, axes), target, step=step), axes)
         for axes in single_flips(explainer.views)
     ]
     return compare(maps, others)
+
+
+def one_sided(explainer: Explainer) -> Explainer:
+    """The explainer without flips."""
+    return replace(explainer, views=((),))
+
+
+def averages(method: str) -> bool:
+    """Whether a method averages over the flips."""
+    return "views" in METHODS[method].per
+
+
+def cost(explainer: Explainer, method: str, *, count: int, has_epoch: bool) -> float:
+    """Passes that the agreements of `count` samples take, about."""
+    flips = single_flips(explainer.views)
+    sides = len(flips) + averages(method) if flips else 0
+    return count * (one_sided(explainer).cost(method) * sides + explainer.cost(method) * has_epoch)
 
 
 def over_networks(

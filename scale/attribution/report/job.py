@@ -16,9 +16,9 @@ from scale.attribution import selection
 from scale.attribution.catalog import CONTROLS, RECOMMENDED
 from scale.attribution.methods import attribute as methods
 from scale.attribution.metrics import measure as measuring
+from scale.attribution.metrics import stability
 from scale.attribution.metrics.causal import Effects, effects
 from scale.attribution.metrics.explainer import Explainer, Subjects
-from scale.attribution.metrics.stability import single_flips
 from scale.attribution.selection import Choice
 from scale.config import schemas
 from scale.data.augment import mirrors
@@ -125,8 +125,7 @@ class Job:
     def cost(self) -> float:
         """Passes through the network that the whole job takes, about."""
         shown = sum(self.explainer.cost(method) for method in self.methods) * len(self.choices)
-        repeats = len(single_flips(self.explainer.views)) + (self.epoch is not None)
-        shown += self.explainer.cost(self.best) * len(self.choices) * repeats
+        shown += stability.cost(self.explainer, self.best, count=len(self.choices), has_epoch=self.epoch is not None)
         quality = measuring.cost(
             self.explainer,
             self.methods,

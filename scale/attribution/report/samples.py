@@ -33,7 +33,7 @@ def write(job: Job, folder: Path, progress: Progress) -> list[page.Sample]:
     gate = attention_maps.stream_gate(job.run.model.net, images)
     masks = job.masks(rows, truth)
     raw = job.split.images.gather(places)
-    samples, table = [], []
+    samples, table, label = [], [], job.best.replace("_", " ")
     for number, choice in enumerate(job.choices):
         progress.begin(f"figures of sample {places[number]}")
         names, shown = _said(job, choice.row, choice.target)
@@ -52,7 +52,7 @@ def write(job: Job, folder: Path, progress: Progress) -> list[page.Sample]:
         mask = None if masks is None else masks[number]
         width = stability.lesion_width(mask, images.shape[2:])
         moved = _stability(agreements, number, width)
-        facts |= {f"map's agreement over {key}": _agreed(value, number) for key, value in agreements.items()}
+        facts |= {f"{label} over {key}": _agreed(value, number) for key, value in agreements.items()}
         row |= moved
         table.append(row)
         sample = page.Sample(
@@ -130,7 +130,11 @@ def _stability(agreements: dict[str, Agreement], number: int, width: float) -> d
 
 def _agreed(value: Agreement, number: int) -> str:
     correlation, shift = float(value.correlation[number]), float(value.shift[number])
-    return f"{correlation:.2f}, peak moves {shift:.1f} cells" if math.isfinite(correlation) else "the map is constant"
+    return (
+        f"agreement {correlation:.2f}, peak moves {shift:.1f} cells"
+        if math.isfinite(correlation)
+        else "the map is constant"
+    )
 
 
 def _warning(method: str, row: dict[str, Any], width: float) -> str:
