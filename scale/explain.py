@@ -119,6 +119,7 @@ def main() -> None:
 
     if show_help(sys.argv[1:], HELP, methods=lambda: wrapped(METHODS, indent=9)):
         return
+    sys.argv[1:] = configuration.options_first(sys.argv[1:])
     configuration.check_command_line(sys.argv[1:], name="explain", check=of_explain)
     folder = str(configuration.directory())
     hydra.main(version_base=configuration.VERSION_BASE, config_path=folder, config_name="explain")(_job)()

@@ -308,7 +308,7 @@ def test_weights_and_budget_reach_the_training(tmp_path, phantom_root):
 
 
 @pytest.mark.parametrize(
-    ("balance", "given"), [("none", None), ("weights", "class_weights"), ("root", "logit_adjustment")]
+    ("balance", "given"), [("none", None), ("weights", "class_weights"), ("sqrt", "logit_adjustment")]
 )
 def test_balance_reaches_the_loss(balance, given, tmp_path, phantom_root, monkeypatch):
     from scale.tasks import build as assembly

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from scale.config import checks, schemas, signatures, targets
-from scale.config.keys import LISTS, SUPPLIED, key_of, plain
+from scale.config.keys import LISTS, SUPPLIED, current, key_of, plain
 from scale.utils.choices import nearest
 from scale.utils.slurm import slurm_job
 
@@ -91,6 +91,7 @@ def compose(
     Raises:
         ConfigError: with every problem that was found.
     """
+    overrides = [current(override) for override in overrides]
     problems: list[str] = []
     config = None
     try:

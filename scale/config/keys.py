@@ -7,7 +7,9 @@ from collections.abc import Iterable, Iterator
 from enum import Enum
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
+
+from scale.utils.cli import warn
 
 
 class Kind(Enum):
@@ -57,6 +59,38 @@ UNTUNABLE = {  # keys that would let trials be compared that do not compare
     "experiment": "name the keys that it sets",
     "study": "it is no key of a training",
 }
+
+
+RENAMED = {  # names of earlier versions, accepted with a warning until 0.3, and in the records of runs
+    "augment.quarter_turns": "augment.rotate90",
+    "attribution.quality.measures": "attribution.quality.metrics",
+}
+RENAMED_VALUES = {"data.balance": {"root": "sqrt"}}
+
+
+def current(override: str) -> str:
+    """An override in today's words; says so on standard error where it used a name of an earlier version."""
+    key, sign, value = override.partition("=")
+    mark = key[: len(key) - len(key.lstrip("+~"))]
+    name = key_of(override)
+    new, text = RENAMED.get(name, name), RENAMED_VALUES.get(name, {}).get(value, value)
+    if (new, text) == (name, value):
+        return override
+    warn(f"{override}: the name is now {new}{sign}{text}; the old one goes with version 0.3")
+    return f"{mark}{new}{sign}{text}"
+
+
+def in_todays_words(config: DictConfig) -> DictConfig:
+    """A configuration that an earlier version recorded, with its keys and values renamed."""
+    for old, new in RENAMED.items():
+        parent, _, name = old.rpartition(".")
+        node = OmegaConf.select(config, parent)
+        if OmegaConf.is_dict(node) and name in node:
+            node[new.rpartition(".")[2]] = node.pop(name)
+    for key, values in RENAMED_VALUES.items():
+        if (value := OmegaConf.select(config, key)) in values:
+            OmegaConf.update(config, key, values[value])
+    return config
 
 
 def kind(key: str) -> Kind:

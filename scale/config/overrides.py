@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from scale.config.compose import Check, ConfigError, compose, compose_unchecked, options
-from scale.config.keys import key_of
+from scale.config.keys import current, key_of
 from scale.utils.cli import USAGE, fail
 
 
@@ -35,7 +35,7 @@ def check_command_line(arguments: Sequence[str], *, name: str = "train", check: 
 
 
 def options_first(arguments: Sequence[str]) -> list[str]:
-    """A command line with `-m` and `--config-dir DIR` in front, where Hydra's parser wants them."""
+    """A command line in today's words, `-m` and `--config-dir DIR` in front, where Hydra's parser wants them."""
     front, rest = [], []
     remaining = iter(arguments)
     for text in remaining:
@@ -44,7 +44,7 @@ def options_first(arguments: Sequence[str]) -> list[str]:
         elif text in ("-m", "--multirun") or text.startswith(("--config-dir=", "-cd=")):
             front.append(text)
         else:
-            rest.append(text)
+            rest.append(current(text))
     return [*front, *rest]
 
 

@@ -24,19 +24,19 @@ def mirror(images: Tensor, axes: tuple[int, ...]) -> Tensor:
 class Augment:
     """Random symmetries, small affine changes and intensity changes of a whole batch.
 
-    Flips, quarter turns, rotation, scaling and shift are composed into one affine matrix per sample and applied with
-    one interpolation. Only changes that the data set's `Symmetry` allows are drawn, so one configuration serves all
-    data sets. Every sample draws its own parameters from a CPU generator, so that a batch is augmented alike on every
-    device, but for `noise`, which is drawn where the images are.
+    Flips, 90-degree rotations, rotation, scaling and shift are composed into one affine matrix per sample. Only changes
+    that the data set's `Symmetry` allows are drawn, so one configuration serves all data sets. Every sample draws its
+    own parameters from a CPU generator, so that a batch is augmented alike on every device, but for `noise`, which is
+    drawn where the images are.
 
     Args:
         flips: mirror along the axes that the symmetry allows, each with probability 1/2.
-        quarter_turns: turn by multiples of 90 degrees in the planes in which any rotation is allowed.
+        rotate90: turn by multiples of 90 degrees in the planes in which any rotation is allowed.
         rotation: largest angle in degrees, cut to the symmetry's own limit, in each of its planes.
         scale: relative size is drawn from [1 - scale, 1 + scale].
         shift: translation along each axis, as a fraction of the axis' length.
         affine_probability: share of the samples that are rotated, scaled and shifted; the others are only flipped and
-            turned by quarters, which needs no interpolation.
+            rotated by multiples of 90 degrees, which needs no interpolation.
         brightness: added intensity is drawn from [-brightness, brightness] (images lie in [0, 1]).
         contrast: contrast factor is drawn from [1 - contrast, 1 + contrast], around the image's mean.
         gamma: exponent is drawn from [1 / (1 + gamma), 1 + gamma], uniform in its logarithm.
@@ -49,7 +49,7 @@ class Augment:
         self,
         *,
         flips: bool = True,
-        quarter_turns: bool = True,
+        rotate90: bool = True,
         rotation: float = 15.0,
         scale: float = 0.1,
         shift: float = 0.05,
@@ -77,7 +77,7 @@ class Augment:
         if padding not in ("zeros", "border", "reflection"):
             raise ValueError(f"augment.padding={padding!r}: give zeros, border or reflection")
         self.flips = flips
-        self.quarter_turns = quarter_turns
+        self.rotate90 = rotate90
         self.rotation = rotation
         self.scale = scale
         self.shift = shift
@@ -139,7 +139,7 @@ class Augment:
                 linear[:, axis, axis] *= torch.where(flips[:, axis] < 0, -1.0, 1.0)
         for plane, (a, b) in enumerate(symmetry.planes):
             angle = angles[:, plane]
-            if self.quarter_turns and symmetry.rotation >= 180 and shape[a] == shape[b]:
+            if self.rotate90 and symmetry.rotation >= 180 and shape[a] == shape[b]:
                 angle = angle + math.pi / 2 * torch.floor(turns[:, plane] * 2)
             linear = linear @ _rotation(angle, a, b, dims)
         linear = linear / sizes[:, None, None]

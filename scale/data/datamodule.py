@@ -32,9 +32,9 @@ class ImageDataModule(L.LightningDataModule):
         num_workers: loading processes; not needed, as a batch is one indexing operation.
         train_fraction: stratified share of the train split to train on, in (0, 1].
         train_samples: the same as a number of samples; all if None.
-        balance: against unequal classes: `none`, `weights` in the loss, a balanced `sampler`, or `root`: binary and
-            multi-class samples are drawn so that a class' share is that of the root of its size, which
-            `logit_adjustment` makes up for.
+        balance: against unequal classes: `none`, `weights` in the loss, a balanced `sampler`, or `sqrt`, square-root
+            sampling: binary and multi-class samples are drawn so that a class' share is that of the square root of its
+            size, which `logit_adjustment` makes up for.
         drop_last: leave out what does not fill the last training batch of an epoch.
         normalisation: `standard`: zero mean and unit variance over the train split, per channel; `official`, as the
             published baselines: images to [-1, 1], volumes stay in [0, 1], and volumes that are mere shapes are
@@ -52,7 +52,7 @@ class ImageDataModule(L.LightningDataModule):
         num_workers: int = 0,
         train_fraction: float = 1.0,
         train_samples: int | None = None,
-        balance: Literal["none", "weights", "sampler", "root"] = "none",
+        balance: Literal["none", "weights", "sampler", "sqrt"] = "none",
         drop_last: bool = True,
         normalisation: Literal["standard", "official"] = "standard",
         grades: Literal["ordinal", "classes"] = "ordinal",
@@ -60,8 +60,8 @@ class ImageDataModule(L.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if balance not in ("none", "weights", "sampler", "root"):
-            raise ValueError(f"data.balance={balance!r}: give none, weights, sampler or root")
+        if balance not in ("none", "weights", "sampler", "sqrt"):
+            raise ValueError(f"data.balance={balance!r}: give none, weights, sampler or sqrt")
         if normalisation not in ("standard", "official"):
             raise ValueError(f"data.normalisation={normalisation!r}: give standard or official")
         if grades not in ("ordinal", "classes"):
@@ -98,9 +98,9 @@ class ImageDataModule(L.LightningDataModule):
             self.info, self.splits = self.open()
             if self.info.problem == "ordinal" and self.grades == "classes":
                 self.info = replace(self.info, problem="multiclass")
-            if self.balance == "root" and self.info.problem not in ("binary", "multiclass"):
+            if self.balance == "sqrt" and self.info.problem not in ("binary", "multiclass"):
                 raise ValueError(
-                    f"data.balance=root is for binary and multi-class problems, but {self.info.title} is "
+                    f"data.balance=sqrt is for binary and multi-class problems, but {self.info.title} is "
                     f"{self.info.problem}: give weights, sampler or none"
                 )
             labels = self.splits["train"].labels
@@ -131,7 +131,7 @@ class ImageDataModule(L.LightningDataModule):
         The logarithm of a class' drawn over its true share (arXiv:2007.07314); None where samples are drawn as they
         are, or where a balanced answer is wanted.
         """
-        if self.balance != "root":
+        if self.balance != "sqrt":
             return None
         counts = np.bincount(self.train_labels[:, 0], minlength=len(self.info.labels)).clip(min=1)
         drawn = np.sqrt(counts)
@@ -139,7 +139,7 @@ class ImageDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """Shuffled training batches."""
-        power = {"sampler": 1.0, "root": 0.5}.get(self.balance, 0.0)
+        power = {"sampler": 1.0, "sqrt": 0.5}.get(self.balance, 0.0)
         sampler = TrainBatches(
             self.train_indices,
             batch_size=self.batch_size,

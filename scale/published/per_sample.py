@@ -30,8 +30,8 @@ def packed(values: Values, row: Mapping[str, str]) -> str:
     if control:
         other = values.get((control, name), {})
         shared = [index for index in own if index in other]
-        pairs = (np.array([side[index] for index in shared]) for side in (own, other))
-        numbers = gain(*pairs, METRICS[name].better).tolist()
+        mine, theirs = (np.array([side[index] for index in shared]) for side in (own, other))
+        numbers = gain(mine, theirs, METRICS[name].better).tolist()
     return " ".join(f"{number:.4g}" for number in numbers)
 
 

@@ -10,7 +10,7 @@ import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from scale.config.keys import flat
+from scale.config.keys import flat, in_todays_words
 from scale.data import archive
 from scale.utils.files import read_csv, read_json
 
@@ -78,7 +78,7 @@ def read_config(folder: str | Path) -> DictConfig:
         raise ValueError(f"{path} holds an interpolation (${{...}}), which the record of a run does not; {ANOTHER}")
     OmegaConf.set_struct(config, False)
     config.allow = []
-    return config
+    return in_todays_words(config)
 
 
 def check_config(config: DictConfig, folder: str | Path) -> None:

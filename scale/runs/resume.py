@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from scale import runs
 from scale.config import options_first
-from scale.config.keys import DATA_PATHS, Kind, flat, key_of, kind, plain
+from scale.config.keys import DATA_PATHS, Kind, current, flat, key_of, kind, plain
 from scale.runs import checkpoints, vetting
 from scale.runs.provenance import source
 from scale.runs.reading import check_config
@@ -66,7 +66,7 @@ def expand(arguments: Sequence[str]) -> list[str]:
     replaced = {key_of(argument) for argument in others} | set(KEYS)
     config = runs.read_config(folder)
     check_config(config, folder)
-    kept = [_whole(override, config) for override in recorded if key_of(override) not in replaced]
+    kept = [_whole(current(override), config) for override in recorded if key_of(override) not in replaced]
     own_options = get_args_parser().parse_args(others)
     if record.get("config_dir") and not own_options.config_dir:
         raise ValueError(

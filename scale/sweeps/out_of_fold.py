@@ -9,7 +9,7 @@ import numpy as np
 from scale.data import folds
 from scale.data.own import NpzDataModule
 from scale.evaluation.metrics import scores
-from scale.runs.folder import read_config, read_metrics, read_predictions
+from scale.runs import read_config, read_metrics, read_predictions
 from scale.runs.inputs import read as read_inputs
 from scale.tasks.build import build_datamodule
 from scale.utils.files import read_csv, write_csv

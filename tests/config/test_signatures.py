@@ -55,7 +55,7 @@ def test_a_right_node_has_no_problem():
         ({"flag": "x", "size": 2.5}, "takes int"),
         ({"flag": "x", "verify": "no"}, "takes bool"),
         ({"flag": "x", "root": 3}, "takes str | None"),
-        ({"flag": "x", "balance": "weight"}, "takes Literal['none', 'weights', 'sampler', 'root']"),
+        ({"flag": "x", "balance": "weight"}, "takes Literal['none', 'weights', 'sampler', 'sqrt']"),
     ],
 )
 def test_each_problem_is_named(settings, message):

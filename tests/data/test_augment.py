@@ -10,7 +10,7 @@ from scale.data.augment import Augment
 from scale.data.catalog import Symmetry
 
 PLANES = {2: ((0, 1),), 3: ((0, 1), (0, 2), (1, 2))}
-OFF = {"flips": False, "quarter_turns": False, "rotation": 0.0, "scale": 0.0, "shift": 0.0}
+OFF = {"flips": False, "rotate90": False, "rotation": 0.0, "scale": 0.0, "shift": 0.0}
 
 
 def free(dims):
@@ -27,9 +27,9 @@ def images(dims, size=12, count=6, channels=1):
 
 
 @pytest.mark.parametrize("dims", [2, 3])
-def test_flips_and_quarter_turns_only_permute_pixels(dims):
+def test_flips_and_rotate90_only_permute_pixels(dims):
     x = images(dims)
-    y = Augment(**(OFF | {"flips": True, "quarter_turns": True}))(x, symmetry=free(dims), seed=3)
+    y = Augment(**(OFF | {"flips": True, "rotate90": True}))(x, symmetry=free(dims), seed=3)
     assert not torch.allclose(x, y)
     torch.testing.assert_close(y.flatten(1).sort().values, x.flatten(1).sort().values, atol=1e-4, rtol=0)
 
@@ -42,14 +42,14 @@ def test_every_orientation_of_the_symmetry_is_drawn_and_no_other(dims):
     found = {tuple(row) for row in flipped.flatten(1).round().int().tolist()}
     mirrored = x[:1].flip(-1)
     assert found == {tuple(x[0].flatten().int().tolist()), tuple(mirrored.flatten().int().tolist())}
-    turned = Augment(**(OFF | {"flips": True, "quarter_turns": True}))(x, symmetry=free(dims), seed=0)
+    turned = Augment(**(OFF | {"flips": True, "rotate90": True}))(x, symmetry=free(dims), seed=0)
     assert len({tuple(row) for row in turned.flatten(1).round().int().tolist()}) == {2: 8, 3: 48}[dims]
 
 
 @pytest.mark.parametrize("shape", [(7, 7), (6, 9), (5, 5, 5), (6, 5, 5)])
 def test_exact_moves_equal_their_interpolation(shape):
     x = torch.rand(64, 2, *shape, generator=torch.Generator().manual_seed(0))
-    augment, symmetry = Augment(**(OFF | {"flips": True, "quarter_turns": True})), free(len(shape))
+    augment, symmetry = Augment(**(OFF | {"flips": True, "rotate90": True})), free(len(shape))
     matrix = augment.matrices(64, shape, symmetry=symmetry, generator=torch.Generator().manual_seed(4))
     grid = F.affine_grid(matrix[:, :-1], list(x.shape), align_corners=False)
     slow = F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
@@ -87,7 +87,7 @@ def test_affine_equals_scipy(shape, dims):
 
 
 def test_rotation_on_a_non_cubic_image_keeps_distances():
-    augment, symmetry = Augment(rotation=90, scale=0, shift=0, flips=False, quarter_turns=False), free(2)
+    augment, symmetry = Augment(rotation=90, scale=0, shift=0, flips=False, rotate90=False), free(2)
     matrix = augment.matrices(50, (10, 30), symmetry=symmetry, generator=torch.Generator().manual_seed(0))
     pixels = torch.diag(torch.tensor([30.0, 10.0])) @ matrix[:, :2, :2] @ torch.diag(1 / torch.tensor([30.0, 10.0]))
     torch.testing.assert_close(pixels @ pixels.mT, torch.eye(2).expand(50, 2, 2), atol=1e-5, rtol=0)
@@ -105,7 +105,7 @@ def test_rotation_is_cut_to_the_symmetry():
     "option",
     [
         {"flips": True},
-        {"quarter_turns": True},
+        {"rotate90": True},
         {"rotation": 20.0},
         {"scale": 0.2},
         {"shift": 0.2},
@@ -129,7 +129,7 @@ def test_every_option_changes_images_and_only_with_it(option, dims):
 
 def test_affine_probability_is_the_share_of_samples_that_are_interpolated():
     symmetry, generator = free(3), torch.Generator().manual_seed(0)
-    augment = Augment(rotation=20, scale=0.1, shift=0.1, quarter_turns=False, affine_probability=0.3)
+    augment = Augment(rotation=20, scale=0.1, shift=0.1, rotate90=False, affine_probability=0.3)
     matrix = augment.matrices(2000, (8, 8, 8), symmetry=symmetry, generator=generator)
     exact = (matrix.abs() - torch.eye(4)).abs().amax(dim=(1, 2)) < 1e-6  # flips only
     assert 0.66 < exact.float().mean() < 0.74

@@ -113,7 +113,7 @@ def test_balance_sampler(phantom_root, tmp_path):
     arrays = {key: value for key, value in arrays.items() if "masks" not in key}
     np.savez(tmp_path / "rare.npz", **arrays)
     rates = {}
-    for balance in ("none", "sampler", "root"):
+    for balance in ("none", "sampler", "sqrt"):
         module = NpzDataModule(str(tmp_path / "rare.npz"), problem="binary", balance=balance, batch_size=60)
         module.setup()
         loader = module.train_dataloader()
@@ -126,7 +126,7 @@ def test_balance_sampler(phantom_root, tmp_path):
     assert 0.4 < rates["sampler"] < 0.6
     counts = np.bincount(arrays["train_labels"][:, 0])
     drawn = np.sqrt(counts) / np.sqrt(counts).sum()
-    assert rates["root"] == pytest.approx(drawn[1], abs=0.05)
+    assert rates["sqrt"] == pytest.approx(drawn[1], abs=0.05)
     np.testing.assert_allclose(module.logit_adjustment, np.log(drawn * counts.sum() / counts), rtol=1e-5)
 
 
@@ -134,8 +134,8 @@ def test_balance_sampler(phantom_root, tmp_path):
 def test_root_is_refused_where_a_sample_has_no_one_class(problem, tmp_path):
     recipe = {"spatial_dims": 2, "samples": {"train": 40, "val": 8, "test": 8}, "problem": problem, "num_classes": 3}
     np.savez(tmp_path / "own.npz", **phantom.generate(**recipe))
-    module = NpzDataModule(str(tmp_path / "own.npz"), problem=problem, balance="root", batch_size=8)
-    with pytest.raises(ValueError, match=f"data.balance=root is for .* own.npz is {problem}"):
+    module = NpzDataModule(str(tmp_path / "own.npz"), problem=problem, balance="sqrt", batch_size=8)
+    with pytest.raises(ValueError, match=f"data.balance=sqrt is for .* own.npz is {problem}"):
         module.setup()
 
 
