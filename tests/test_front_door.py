@@ -1,6 +1,7 @@
 """What a newcomer meets first: the list of commands, help, completion, the first line, a run's repr, public names."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -38,7 +39,7 @@ def test_help_is_short_and_begins_with_the_usage(command):
     assert shown.stdout.startswith(f"usage: python -m scale.{command}")
     assert len(shown.stdout.splitlines()) <= 60
     assert max(map(len, shown.stdout.splitlines())) <= 125
-    assert "{" not in shown.stdout.replace("{train,val,test}", "")  # a part that was not filled in
+    assert not re.search(r"\{\w+\}", shown.stdout)  # a part that was not filled in
 
 
 def test_the_first_line_needs_no_torch(tmp_path):
