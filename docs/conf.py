@@ -1,5 +1,6 @@
 """How the guide is built, offline: `sphinx-build -W --keep-going docs docs/_build/html` (extra `docs`)."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -21,6 +22,9 @@ try:
 except metadata.PackageNotFoundError:  # a checkout that is not installed
     release = "source"
 
+os.environ["SPHINX_APIDOC_OPTIONS"] = (
+    "members,show-inheritance,ignore-module-all"  # the setting leaves packages out
+)
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.apidoc", "sphinx.ext.viewcode"]
 exclude_patterns = ["_build", "Thumbs.db"]
 html_theme, html_title = "furo", f"SCALE {release}"
@@ -48,7 +52,6 @@ apidoc_modules = [
         "destination": "_generated/api",
         "separate_modules": True,
         "module_first": True,
-        "automodule_options": {"members", "show-inheritance", "ignore-module-all"},
     }
 ]
 
@@ -89,10 +92,17 @@ def plain_text(app: Any, what: str, name: str, obj: object, options: Any, lines:
     lines[:] = re.sub(r"(?<!`)(`[^`]+`)(?=\w)", r"\1\\ ", text).split("\n")  # `name`s
 
 
+def skip_foreign(app: Any, what: str, name: str, obj: object, skip: bool, options: Any) -> bool | None:  # noqa: PLR0917
+    """What a module imports from a library is none of its members."""
+    home = getattr(obj, "__module__", None)
+    return True if what == "module" and isinstance(home, str) and home.partition(".")[0] != "scale" else None
+
+
 def setup(app: Any) -> None:
     """Called by Sphinx."""
     shutil.rmtree(HERE / "_generated", ignore_errors=True)
     write_help(HERE / "_generated" / "help")
     write_examples(HERE / "_generated" / "readme")
     copy_notebooks(HERE / "_generated" / "notebooks")
+    app.connect("autodoc-skip-member", skip_foreign)
     app.connect("autodoc-process-docstring", plain_text, priority=400)  # before napoleon

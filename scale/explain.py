@@ -19,7 +19,7 @@ log = logging.getLogger("scale")
 HELP = """\
 usage: python -m scale.explain run=DIR [attribution=default|fast|full] [key=value ...]
 
-Draws attribution maps of a run's predictions, metrics how far each can be trusted, and writes DIR/explanations/. The
+Draws attribution maps of a run's predictions, measures how far each can be trusted, and writes DIR/explanations/. The
 page can be used as soon as the maps are drawn; the metrics follow, the expensive ones last.
 
   python -m scale.explain run=DIR                                  every method that fits, on the most telling samples

@@ -1,5 +1,6 @@
 """`python -m scale.train`: train on one data set, test once, keep the record in a run folder."""
 
+import contextlib
 import functools
 import itertools
 import logging
@@ -270,6 +271,10 @@ def _job(config: DictConfig) -> str | None:
             metrics = train(config, Path(settings.runtime.output_dir), overrides=settings.overrides.task)
     except Interrupted as stop:
         sys.exit(128 + stop.number)
+    except SystemExit:
+        with contextlib.suppress(OSError):  # Hydra has made it; a start that failed leaves nothing in it
+            Path(settings.runtime.output_dir).rmdir()
+        raise
     if config.rerun is not None and resume.differing(metrics, Path(config.rerun)):
         sys.exit(1)
     return None

@@ -30,12 +30,14 @@ SUBSTITUTES = {  # tests use neither a network nor a GPU
     "data.size=64": "data.size=28",
     "output=.github/dataflow.png": "output=dataflow.png",
 }
-SMALL = {  # added to a command; RUN and SWEEP are what the commands before have made
-    "train": "data.samples={train:48,val:24,test:32} model=scale_tiny trainer.max_epochs=1 trainer.min_epochs=1",
+SMALL = {  # added to a command
+    "train": "model=scale_tiny budget.min_epochs=1 budget.max_epochs=1",
     "explain": "attribution=fast attribution.methods=[saliency,edges] samples.wrong=0 samples.uncertain=0 groups=false",
 }
+FEW = "data.samples={train:48,val:24,test:32}"
 # what needs a plug-in, a run or minutes
 ELSEWHERE = ("hydra/", "hydra.launcher", "resume=", "rerun=", "experiment=first", "sweep=")
+ELSEWHERE_TESTED = ("--config-dir", "scale.serve")  # below, and a server does not end
 INSTALL = "pip install"  # tested by the wheel's tests and by CI's first line
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 
@@ -54,6 +56,19 @@ def run(line, folder):
     done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
     return done.stdout
+
+
+def write_images(folder):
+    """Class folders of pictures, the README's IMAGES."""
+    import numpy as np
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for number, kind in enumerate(("dark", "light")):
+        (folder / kind).mkdir(parents=True)
+        for n in range(30):
+            pixels = rng.integers(0, 120, (28, 28)) + 100 * number
+            Image.fromarray(pixels.astype("uint8")).save(folder / kind / f"{n}.png")
 
 
 def write_examples(folder):
@@ -114,18 +129,24 @@ def test_command_lines_have_no_unknown_group_key_or_option(page, tmp_path, monke
 @pytest.mark.slow
 def test_every_command_of_the_readme_runs(tmp_path):
     write_examples(tmp_path)
-    made = tmp_path / "made"
-    for number, line in enumerate(blocks.commands(README)):
-        if line.startswith(INSTALL) or "--config-dir" in line:
-            continue  # the latter is a test of its own
+    write_images(tmp_path / "IMAGES")
+    places = {"RUN": "made/phantom2d", "MINE": "made/npz", "SWEEP": "made/sweep"}
+    for line in blocks.commands(README):
+        if line.startswith(INSTALL) or any(part in line for part in ELSEWHERE_TESTED):
+            continue
         small = line
         for given, instead in SUBSTITUTES.items():
             small = small.replace(given, instead)
         command = re.search(r"scale\.(\w+)", small)
         if command and command[1] in SMALL:
             small += f" {SMALL[command[1]]}"
-        if command and command[1] == "train" and " -m " not in small:
-            small += f" hydra.run.dir={made / str(number)}"
-        run(small.replace("RUN", str(made / "2")).replace("SWEEP", str(made / "sweep")), tmp_path)
-    (tmp_path / "read_back.py").write_text(blocks.files(README)["read_back.py"].replace("RUN", str(made / "2")))
+        data = re.search(r"data=(\w+)", small)
+        if data and "phantom" in data[1]:
+            small += f" {FEW}"
+        if data and " -m " not in small:
+            small += f" hydra.run.dir=made/{data[1]}"
+        for name, place in places.items():
+            small = re.sub(rf"\b{name}\b", place, small)
+        run(small, tmp_path)
+    (tmp_path / "read_back.py").write_text(blocks.files(README)["read_back.py"].replace("RUN", places["RUN"]))
     assert "Run of scale_tiny on phantom2d" in run("python read_back.py", tmp_path)

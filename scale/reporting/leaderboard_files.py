@@ -97,19 +97,28 @@ def cells(entry: Entry) -> list[str]:
         entry.pretrained,
         f"{entry.parameters / 1e6:.2f}" if entry.parameters else "",
         f"{entry.macs / 1e9:.3f}" if entry.macs else "",
-        *(figure(entry, name) + MARKS.get(getattr(entry, f"beside_{name}"), "") for name in FIGURES),
+        *(f"{figure(entry, name)} {limits(entry, name)}".strip() + _mark(entry, name) for name in FIGURES),
         f"{entry.rank_auc or '-'} / {entry.rank_acc or '-'}",
         source(entry),
     ]
 
 
 def figure(entry: Entry, name: str) -> str:
-    """Mean, spread over seeds and interval from the test samples."""
-    mean, sd, interval = (getattr(entry, name + end) for end in ("", "_sd", "_interval"))
+    """Mean and spread over seeds."""
+    mean, sd = getattr(entry, name), getattr(entry, f"{name}_sd")
     if mean is None:
         return ""
-    spread = f" ± {sd:.3f}" if sd is not None else ""
-    return f"{mean:.3f}{spread}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")
+    return f"{mean:.3f}" + (f" ± {sd:.3f}" if sd is not None else "")
+
+
+def limits(entry: Entry, name: str) -> str:
+    """Interval of a figure from the test samples, in brackets; empty where there is none."""
+    interval = getattr(entry, f"{name}_interval")
+    return f"[{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
+
+
+def _mark(entry: Entry, name: str) -> str:
+    return MARKS.get(getattr(entry, f"beside_{name}"), "")
 
 
 def source(entry: Entry) -> str:

@@ -8,7 +8,7 @@ from scale.data.catalog import title
 from scale.reporting import run_figures
 from scale.reporting.entries import FIGURES, Entry
 from scale.reporting.leaderboard import BESIDE, Section
-from scale.reporting.leaderboard_files import MARK_NOTE, MARKS, RULE, SOURCES, figure, source
+from scale.reporting.leaderboard_files import MARK_NOTE, MARKS, RULE, SOURCES, figure, limits, source
 from scale.reporting.page import png, render
 from scale.reporting.verified import Gap, Verified
 
@@ -74,6 +74,7 @@ def _row(entry: Entry) -> dict[str, Any]:
         "size": entry.size or "unknown",
         "method": entry.method,
         "figure": {name: figure(entry, name) for name in FIGURES},
+        "limits": {name: limits(entry, name) for name in FIGURES},
         "beside": {name: getattr(entry, f"beside_{name}") for name in FIGURES},
         "mark": {name: MARKS.get(getattr(entry, f"beside_{name}"), "") for name in FIGURES},
         "told": {name: _told(entry, name) for name in FIGURES},

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from scale import runs
+from scale.config import ConfigError
 from scale.data import archive, catalog
 from scale.evaluation.metrics import official_scores
 from scale.published import recipe
@@ -78,9 +79,10 @@ def verify(folder: Path) -> Verified | Gap:
     """A run read back from its record and predictions; a gap with the reason where it is no result."""
     try:
         return _verified(folder)
-    except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile, OmegaConfBaseException) as error:
-        reason = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
-        return Gap(folder, f"lacks {reason}" if isinstance(error, KeyError) else reason.removeprefix(f"{folder} "))
+    except KeyError as error:
+        return Gap(folder, f"lacks {error.args[0]} in its record: written by an older version?")
+    except (ValueError, OSError, TypeError, zipfile.BadZipFile, OmegaConfBaseException, ConfigError) as error:
+        return Gap(folder, " ".join(str(error).split()).removeprefix(f"{folder} "))
 
 
 def together(found: Sequence[Verified]) -> tuple[list[Verified], list[Gap]]:

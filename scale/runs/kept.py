@@ -6,7 +6,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from scale.runs.reading import CONFIG, HISTORY, read_history
+from scale.runs.reading import HISTORY, read_config, read_history
 
 
 def rank(values: Mapping[str, float], *, monitor: str = "loss", first_of_equals: bool = False) -> tuple[float, float]:
@@ -31,7 +31,7 @@ def objective(folder: Path) -> dict[int, float]:
     if not (folder / HISTORY).is_file():
         return {}
     # A run without the callback keeps what its training ended with.
-    settings = OmegaConf.select(OmegaConf.load(folder / CONFIG), "callbacks.checkpoint")
+    settings = OmegaConf.select(read_config(folder), "callbacks.checkpoint")
     rows = [row for row in read_history(folder) if "val/auc" in row]
     if settings is None:
         return {int(row["epoch"]): row["val/auc"] for row in rows}

@@ -168,7 +168,7 @@ def test_the_command_adds_runs_to_the_file_it_is_given_and_prints_that_file(tmp_
     assert command(monkeypatch, capsys, f"results={mine}")[0] == out
     _, err = command(monkeypatch, capsys, f"results={mine}", run_folder(tmp_path, 1, 0.8))
     assert "replaced breastmnist 28 scale 1: AUC 0.6 is now 0.8" in err
-    assert "there is no such file" in command(monkeypatch, capsys, f"results={tmp_path / 'none.csv'}")[1]
+    assert "no such file" in command(monkeypatch, capsys, f"results={tmp_path / 'none.csv'}")[1]
     assert "did you mean 'results'?" in command(monkeypatch, capsys, f"result={mine}")[1]
     assert "did you mean '--ablation'?" in command(monkeypatch, capsys, "--ablations")[1]
 

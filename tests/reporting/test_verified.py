@@ -93,6 +93,13 @@ def test_a_record_that_lacks_something_is_named(run):
     assert "is not finished" in verify(run).reason
 
 
+def test_a_configuration_of_another_time_is_named(run):
+    (run / "config.yaml").unlink()
+    assert "config.yaml" in verify(run).reason
+    (run / "config.yaml").write_text("data: {")
+    assert isinstance(verify(run), Gap)
+
+
 def test_files_that_are_gone_or_damaged(run):
     (run / "predictions" / "test.npz").write_bytes(b"PK")
     assert isinstance(verify(run), Gap)

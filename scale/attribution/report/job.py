@@ -1,5 +1,6 @@
 """All that `python -m scale.explain` has to know before anything is computed."""
 
+import logging
 import math
 import time
 from collections.abc import Sequence
@@ -27,6 +28,8 @@ from scale.runs.load import Run, load_run
 from scale.runs.predict import find_device, predict
 from scale.runs.verify import wrong_predictions
 
+log = logging.getLogger("scale")
+
 
 @dataclass(frozen=True)
 class Job:
@@ -43,7 +46,7 @@ class Job:
         choices: samples that are shown.
         measured: rows of the samples that are measured.
         device: of the computations.
-        epoch: the same run at its other checkpoint, where there is one.
+        epoch: the same run at its other checkpoint, where there is one with other weights.
     """
 
     config: DictConfig
@@ -216,11 +219,15 @@ def prepare(config: DictConfig) -> Job:
 
 
 def _other_epoch(run: Run, checkpoint: str, device: str) -> Run | None:
-    """The run at its other checkpoint, or None where the file was removed."""
+    """The run at its other checkpoint; None where the file was removed, or has the same weights and so says nothing."""
     other = "last" if checkpoint == "best" else "best"
     if not (run.folder / CHECKPOINTS / f"{other}.ckpt").is_file():
         return None
     epoch = load_run(run.folder, checkpoint=other)
+    own, weights = run.model.net.state_dict(), epoch.model.net.state_dict()
+    if all(torch.equal(value.cpu(), weights[name]) for name, value in own.items()):
+        log.info("the best epoch is the last one: how far maps agree over epochs is not known")
+        return None
     epoch.model.to(device)
     return epoch
 
