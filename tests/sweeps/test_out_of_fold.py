@@ -53,7 +53,7 @@ def test_every_sample_once_with_its_own_prediction(tmp_path, prepared):
     assert [int(row["index"]) for row in table] == list(range(COUNT))
     for row in table:
         number = int(row["path"].rpartition("/")[2])
-        assert float(row["p_1"]) == pytest.approx(number / 100)
+        assert float(row["p_class 1"]) == pytest.approx(number / 100)
         assert int(row["label"]) == number // 2 % 2
     sides = {}
     for row in table:
