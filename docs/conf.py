@@ -22,9 +22,7 @@ try:
 except metadata.PackageNotFoundError:  # a checkout that is not installed
     release = "source"
 
-os.environ["SPHINX_APIDOC_OPTIONS"] = (
-    "members,show-inheritance,ignore-module-all"  # the setting leaves packages out
-)
+os.environ["SPHINX_APIDOC_OPTIONS"] = "members,show-inheritance,ignore-module-all"  # the setting leaves packages out
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.apidoc", "sphinx.ext.viewcode"]
 exclude_patterns = ["_build", "Thumbs.db"]
 html_theme, html_title = "furo", f"SCALE {release}"

@@ -12,8 +12,7 @@ import torch
 
 import scale
 from scale.attribution.metrics import faithfulness, measure
-from scale.attribution.report import page
-from scale.config import compose as composing
+from scale.attribution.report import trust_table
 from scale.runs import ensemble
 from scale.runs.folder import write_averaged
 from scale.tasks.outputs import Averaged
@@ -100,8 +99,11 @@ def test_wandb_is_told_whether_the_run_failed(failed, monkeypatch):
 
 
 def test_ranks_under_torchrun_share_one_stamp(monkeypatch):
+    from importlib import import_module
+
     from torch.distributed import TCPStore
 
+    composing = import_module("scale.config.compose")  # as an attribute, the name is the function's
     server = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
@@ -138,10 +140,8 @@ def test_processes_share_the_sum_of_weights(problem, classes):
 
 
 def test_randomisation_is_measured_with_all_weights_drawn_anew(monkeypatch):
-    from scale.attribution.metrics.randomisation import Randomised
-
-    stages = Randomised(("head", "stem"), torch.tensor([[0.9, 0.8], [0.1, 0.2]]))
-    monkeypatch.setattr(measure.quality, "randomisation", lambda *_, **__: stages)
+    correlation = torch.tensor([0.1, 0.2])
+    monkeypatch.setattr(measure.quality, "randomisation", lambda *_, **__: correlation)
     settings = SimpleNamespace(perturbed=2, quality=None)
     subjects = SimpleNamespace(images=torch.zeros(3, 1, 4, 4), target=torch.zeros(3))
     explainer = SimpleNamespace(net=None, settings=SimpleNamespace(batch_size=2))
@@ -172,7 +172,7 @@ def test_blocks_of_infidelity_have_an_eighth_to_a_half_of_each_edge():
 def test_green_is_an_interval_wholly_on_the_better_side(better, interval, green):
     row = {"method": "gradcam", "mean": np.mean(interval), "low": interval[0], "high": interval[1], "n": 9}
     control = {"method": "random", "mean": 0.35, "low": 0.3, "high": 0.4, "n": 9}
-    assert ("clear" in page._cell(row, control, better, False)) == green
+    assert ("clear" in trust_table._cell(row, control, better, False)) == green
 
 
 def test_pictures_of_a_training_are_of_the_val_split(small, tmp_path, monkeypatch):

@@ -192,5 +192,5 @@ def test_nothing_is_cut():
 
 
 def test_pyplot_stays_unloaded():
-    code = "import sys, scale.attribution.figures; sys.exit('matplotlib.pyplot' in sys.modules)"
+    code = "import sys, scale.attribution.report.figures; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -8,7 +8,7 @@ from scale.config.help import defaults, groups, settings
 
 def test_the_epoch_is_picked_by_what_the_default_callback_monitors():
     monitor = compose([]).callbacks.checkpoint.monitor
-    assert f"picks the epoch by val {monitor}" in train.HELP
+    assert f"keeps the epoch of the lowest val {monitor}" in train.HELP
 
 
 def test_groups_show_every_option_and_mark_the_default():

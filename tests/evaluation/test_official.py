@@ -70,7 +70,7 @@ def test_no_digit_is_lost(tmp_path, dtype):
     labels, p = sample("multiclass", 8, dtype=dtype)
     p[0] = [1, 0, 0, 0, 0, 0, 0, 0]
     p[1, 1:] /= p[1, 1:].sum()
-    p[1, 0] = np.finfo(dtype).tiny
+    p[1] = [np.finfo(dtype).tiny, 1, 0, 0, 0, 0, 0, 0]
     path = official.write(
         tmp_path / "new", p, labels=labels, problem="multiclass", flag="bloodmnist", size=28, split="test", run=0
     )
