@@ -117,5 +117,5 @@ def test_an_auc_that_is_undefined_is_shown_as_such():
 def test_what_is_no_set_of_runs(tmp_path):
     with pytest.raises(ValueError, match="at least two runs"):
         ensemble.evaluate([finished(tmp_path / "a", 0)])
-    with pytest.raises(FileNotFoundError, match="holds no finished run"):
+    with pytest.raises(FileNotFoundError, match="is not a run folder"):
         ensemble.evaluate([tmp_path / "a", tmp_path / "none"])
