@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from omegaconf import OmegaConf
 
 from scale.config.compose import directory, options
+from scale.utils.cli import one_line_errors
 from scale.utils.cli import repair_streams
 
 
@@ -22,7 +23,8 @@ def show_help(arguments: Sequence[str], text: str, **parts: Callable[[], str]) -
         return False
     for name, part in parts.items():
         text = text.replace(f"{{{name}}}", part())
-    print(text)
+    with one_line_errors():  # `| head` is no error
+        print(text, flush=True)
     return True
 
 
