@@ -383,7 +383,7 @@ def test_a_terminal_gets_a_bar(capsys):
         bar._bar.refresh()
         bar.step(100)
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().out)
-    for part in ("maps", " 40 % ", "100 % 00:00"):  # what is done, how much of all, time left
+    for part in ("maps", " 40 % ", "100 %  00:00 left"):  # what is done, how much of all, time left
         assert part in shown
 
 
