@@ -3,7 +3,7 @@
 A key that the table does not name has the kind of the nearest key above it that it names, else `WHAT`.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from enum import Enum
 from typing import Any
 
@@ -91,6 +91,16 @@ def in_todays_words(config: DictConfig) -> DictConfig:
         if (value := OmegaConf.select(config, key)) in values:
             OmegaConf.update(config, key, values[value])
     return config
+
+
+def deciding(settings: Mapping[str, Any], *, free: Collection[Kind]) -> dict[str, Any]:
+    """Recorded settings by today's names, without kinds that may differ; what is null may as well be absent."""
+    found = {}
+    for key, value in settings.items():
+        name, values = RENAMED.get(key, key), RENAMED_VALUES.get(key, {})
+        if value is not None and kind(name) not in free:
+            found[name] = values.get(value, value) if values else value
+    return found
 
 
 def kind(key: str) -> Kind:

@@ -10,7 +10,8 @@ import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from scale.config.keys import flat, in_todays_words
+from scale.config import bounds
+from scale.config.keys import flat, in_todays_words, plain
 from scale.data import archive
 from scale.utils.files import read_csv, read_json
 
@@ -87,6 +88,9 @@ def check_config(config: DictConfig, folder: str | Path) -> None:
     lacking = [key for key in needed if not OmegaConf.is_dict(config.get(key)) or not config[key]]
     if lacking:
         raise ValueError(f"{Path(folder) / CONFIG} is damaged: {', '.join(lacking)} is missing or empty; {ANOTHER}")
+    wrong = next(bounds.problems(plain(config)), None)  # a network of 10^30 layers would be built for ever
+    if wrong:
+        raise ValueError(f"{Path(folder) / CONFIG} is damaged: {wrong}; {ANOTHER}")
 
 
 def read_overrides(folder: str | Path) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from scale.config.keys import Kind, flat, kind
+from scale.config.keys import Kind, deciding, flat, kind
 from scale.utils.choices import nearest
 
 if TYPE_CHECKING:
@@ -272,7 +272,8 @@ def _storage(kind: str, folder: Path) -> "optuna.storages.BaseStorage":
 
 
 def _differing(known: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[str]:
-    """What differs between two studies, a text each."""
+    """What differs between two studies, a text each; an earlier version's names and keys are read as today's."""
+    known, here = ({**study, "config": deciding(study["config"], free=FREE)} for study in (known, here))
     for part, title in (("config", ""), ("space", "the space of ")):
         for key in sorted(set(known[part]) | set(here[part])):
             if known[part].get(key) != here[part].get(key):

@@ -147,6 +147,12 @@ def test_nothing_is_written_through_a_link(name, begun, tmp_path):
     assert not list(outside.iterdir())
 
 
+def test_a_network_that_would_never_be_built_is_refused(copy):
+    _change(copy, "model.fusion_layers", 10**9)
+    with pytest.raises(ValueError, match=r"config\.yaml is damaged: model\.fusion_layers=1000000000: give"):
+        scale.load_run(copy)
+
+
 def test_links_that_wandb_makes_are_its_own(begun):
     (begun / "wandb" / "offline-run-1").mkdir(parents=True)
     (begun / "wandb" / "latest-run").symlink_to("offline-run-1")

@@ -9,6 +9,7 @@ if not importlib.util.find_spec("optuna"):
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
+from scale.config.keys import flat
 from scale.tuning import report as study_report
 from scale.tuning import study
 from scale.tuning.study import Study
@@ -187,3 +188,16 @@ def test_what_is_left_to_read(tmp_path):
     assert [float(row["lr"]) for row in table] == [t.params["lr"] for t in study.trials()]
     for name in ("history", "importances"):
         assert (tmp_path / "figures" / f"{name}.png").stat().st_size > 5000
+
+
+def test_a_study_of_an_earlier_version_is_continued(tmp_path):
+    """Keys that were renamed, or that decide nothing today, do not make another study."""
+    older = {
+        "callbacks": {"rank_watch": {"minutes": 30}},
+        "augment": {"quarter_turns": False},
+        "data": {"balance": "root"},
+    }
+    newer = {"augment": {"rotate90": False}, "data": {"balance": "sqrt", "train_samples": None}}
+    (known, here) = ({"space": {}, "config": dict(flat(config))} for config in (older, newer))
+    assert not list(study._differing(known, here))
+    assert list(study._differing(known, {"space": {}, "config": {**here["config"], "augment.rotate90": True}}))
