@@ -101,4 +101,4 @@ for axis in axes:
     axis.set_axis_off()
 
 # %% [markdown]
-# The weights say what the network weighed, not why it predicted a class: see the notebook on explanations.
+# The weights say what the network weighed, not why it predicted a class: see *Explanations and trust* in the guide.
