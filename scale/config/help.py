@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from omegaconf import OmegaConf
 
 from scale.config.compose import directory, options
-from scale.utils.cli import one_line_errors
-from scale.utils.cli import repair_streams
+from scale.utils.cli import one_line_errors, repair_streams
 
 
 def show_help(arguments: Sequence[str], text: str, **parts: Callable[[], str]) -> bool:
