@@ -139,14 +139,14 @@ def test_processes_share_the_sum_of_weights(problem, classes):
     assert not torch.allclose(amounts[0], amounts[1])
 
 
-def test_randomisation_is_measured_with_all_weights_drawn_anew(monkeypatch):
+def test_randomisation_is_of_the_first_few_samples(monkeypatch):
     correlation = torch.tensor([0.1, 0.2])
     monkeypatch.setattr(measure.quality, "randomisation", lambda *_, **__: correlation)
     settings = SimpleNamespace(perturbed=2, quality=None)
     subjects = SimpleNamespace(images=torch.zeros(3, 1, 4, 4), target=torch.zeros(3))
     explainer = SimpleNamespace(net=None, settings=SimpleNamespace(batch_size=2))
     maps = torch.zeros(3, 1, 4, 4)
-    found = measure._perturbed(
+    found = measure._repeated(
         explainer, subjects, ["randomisation"], settings, method="edges", maps=maps, told=lambda _: None
     )
     np.testing.assert_allclose(found["randomisation"], [0.1, 0.2, np.nan])
