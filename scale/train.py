@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -45,7 +45,7 @@ Keys (key=value), for example:
   python -m scale.train --cfg job                              shows every key with its value
   python -m scale.train -m seed=0,1,2 data=breastmnist         runs a sweep, each job in a process of its own
   python -m scale.train -m sweep=seeds data=breastmnist        the same, ready-made; with hydra.sweep.dir=DIR the same
-                                                               command goes on where a sweep was stopped
+                                                               command resumes a sweep that was stopped
   python -m scale.train -m sweep=all hydra/launcher=joblib hydra.launcher.n_jobs=4    four jobs at a time
   python -m scale.train -m experiment=ablation seed=0,1,2      runs the network without one of its parts at a time
   python -m scale.train --hydra-help                           shows Hydra's own flags
@@ -184,34 +184,15 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[st
         if trainer.is_global_zero:
             write_averaged(folder, averaged)
             figures = outcome.write(folder, metrics, datamodule, outputs, partial=metrics["partial"])
-            loggers.log_results(logger, _summary(metrics, (*outputs, *averaged)), figures, step=trainer.global_step)
+            loggers.log_results(
+                logger, outcome.summary(metrics, (*outputs, *averaged)), figures, step=trainer.global_step
+            )
         failed = False
     finally:
         loggers.close_loggers(logger, failed=failed)
     if trainer.is_global_zero:
-        _finish(folder, metrics, rerun=config.rerun)
+        outcome.finish(folder, metrics, rerun=config.rerun)
     return cast(dict[str, Any], strict(metrics))
-
-
-def _summary(metrics: dict[str, Any], splits: Iterable[str]) -> dict[str, Any]:
-    return {f"{split}/{name}": value for split in splits for name, value in metrics[split].items()}
-
-
-def _finish(folder: Path, metrics: dict[str, Any], *, rerun: str | None) -> None:
-    """Writes `metrics.json`, with which the run is done, and the page made from the folder. Says what was found."""
-    from scale.reporting import run_report
-    from scale.runs import METRICS, resume, verify
-    from scale.training import outcome
-    from scale.utils.files import write_json
-
-    metrics.update(verify.sealed(metrics, folder))
-    write_json(folder / METRICS, metrics)
-    if not metrics["partial"] and not metrics["fast_dev_run"]:  # a part of the splits is no result
-        log.info("report: %s", run_report.write(folder, metrics))
-    log.info("%s", outcome.table(metrics))
-    log.info("run folder: %s", folder)
-    if rerun is not None:
-        resume.compare(metrics, Path(rerun))
 
 
 def _load_best(trainer: "L.Trainer", task: "ClassificationTask", folder: Path) -> int:

@@ -360,7 +360,7 @@ def test_killed_and_shared_with_real_runs_the_record_is_the_same(small, own, tmp
     assert "trial 0 resumes after epoch" in out
     assert "trial 1: SIGKILL ended its process; resumed (1 of 2)" in out
     for number in ("0000", "0001"):
-        assert "goes on from last.ckpt" in (parts / "trials" / number / "train.log").read_text()
+        assert "resumes from last.ckpt" in (parts / "trials" / number / "train.log").read_text()
 
     both = [_real([*given, "n_trials=4"], own, parts) for _ in range(2)]
     said = [process.communicate(timeout=1200)[0] for process in both]

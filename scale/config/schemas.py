@@ -37,7 +37,7 @@ class EvaluateAgain:
 
 @dataclass
 class Sweep:
-    """What a sweep (`-m`) does where its folder holds the same sweep already: it goes on, or stops with an error."""
+    """What a sweep (`-m`) does where its folder holds the same sweep already: it resumes, or stops with an error."""
 
     resume: bool = True
 

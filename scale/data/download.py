@@ -23,7 +23,7 @@ T = TypeVar("T")
 def fetch(url: str, path: Path, *, md5: str) -> None:
     """Downloads a file to `path`, unless another process has put it there meanwhile.
 
-    What has arrived is kept in `{path}.part`, from where a later call goes on.
+    What has arrived is kept in `{path}.part`, from where a later call resumes.
 
     Raises:
         ConnectionError: no network, or the server refuses; says what to put where.

@@ -76,7 +76,7 @@ class Batch(tuple[np.ndarray, int, int, int]):
 class TrainBatches(Sampler[Batch]):
     """Shuffled batches of equal size; what does not fill the last batch waits for another epoch, if `drop_last`.
 
-    `first` is the number of the batch with which the next pass begins, once: an interrupted epoch goes on with it.
+    `first` is the number of the batch with which the next pass begins, once: an interrupted epoch resumes with it.
 
     Args:
         indices: (N,), what to draw from.

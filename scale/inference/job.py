@@ -1,4 +1,4 @@
-"""Predicting any number of files into a folder: in shards, gone on with, and merged."""
+"""Predicting any number of files into a folder: in shards, resumed, and merged."""
 
 import csv
 import io
@@ -78,7 +78,7 @@ def predict(
         predictor: of one or several runs.
         listing: what is predicted.
         folder: to write `predictions.csv`, `skipped.csv` and `prediction.json` to; a call of the same command that was
-            stopped there goes on.
+            stopped there resumes.
         shard: the part.
         batch_size: images in one pass.
         workers: reading processes; 1 reads in this one.
@@ -97,7 +97,7 @@ def predict(
     done = _done(parts / f"{shard.name}.jsonl")
     missing = [row for row in own if row not in done]
     if len(missing) < len(own):
-        log.info("going on: %d of %d files were predicted before", len(own) - len(missing), len(own))
+        log.info("resuming: %d of %d files were predicted before", len(own) - len(missing), len(own))
     with Progress(len(own)) as progress, (parts / f"{shard.name}.jsonl").open("a") as file:
         progress.begin(f"predicting {len(own)} files")
         progress.step(len(own) - len(missing))

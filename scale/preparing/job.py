@@ -63,7 +63,7 @@ def listing_of(source: Path | None, table: Path | None) -> Listing:
 def prepare(
     output: Path, *, source: Path | None, table: Path | None, settings: Settings, workers: int, title: str | None = None
 ) -> Prepared:
-    """Reads, preprocesses, divides and writes; a call that was stopped goes on.
+    """Reads, preprocesses, divides and writes; a call that was stopped resumes when it is repeated.
 
     Args:
         output: npz file to write; must not exist.
@@ -94,7 +94,7 @@ def prepare(
     output.parent.mkdir(parents=True, exist_ok=True)
     pool = Pool(output.with_suffix(".work"), listing.samples, how)
     if pool.done:
-        log.info("going on: %d of %d files were read before", pool.done, len(listing.samples))
+        log.info("resuming: %d of %d files were read before", pool.done, len(listing.samples))
     with Progress(len(listing.samples)) as progress:
         progress.begin(f"reading {len(listing.samples)} samples")
         progress.step(pool.done)

@@ -1,4 +1,4 @@
-"""Reading many files at once into one file on the disk, in bounded memory, so that it can be gone on with."""
+"""Reading many files at once into one file on the disk, in bounded memory, so that it can be resumed."""
 
 import hashlib
 import json

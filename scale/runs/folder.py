@@ -52,7 +52,7 @@ def claim(folder: Path) -> FileLock:
     if (folder / CONFIG).exists():
         lock.release()
         raise FileExistsError(
-            f"{folder} holds a run that has not finished: go on with it by resume={folder}, or give another folder "
+            f"{folder} holds a run that has not finished: resume it with resume={folder}, or give another folder "
             "with hydra.run.dir=..."
         )
     return lock
@@ -69,9 +69,7 @@ def reopen(folder: Path) -> FileLock:
         FileExistsError: the run is finished, or another process is at it.
     """
     if (folder / METRICS).exists():
-        raise FileExistsError(
-            f"{folder} holds a finished run: there is nothing to go on with (rerun={folder} repeats it)"
-        )
+        raise FileExistsError(f"{folder} holds a finished run: there is nothing to resume (rerun={folder} repeats it)")
     if not (folder / CONFIG).is_file():
         raise FileNotFoundError(
             f"{folder} holds no run that was begun (there is no {CONFIG} in it): give the folder of an interrupted "
@@ -139,7 +137,7 @@ def run_id(folder: Path) -> str | None:
 
 
 def add_to_record(folder: Path, *, seed: int, **facts: Any) -> None:
-    """Adds where and from what a run goes on to its `environment.json`."""
+    """Adds where and from what a run resumes to its `environment.json`."""
     record = read_environment(folder)
     record["continued"] = [*record.get("continued", []), environment(seed=seed) | facts]
     write_json(folder / ENVIRONMENT, record)

@@ -87,7 +87,7 @@ def _asking_to_stop() -> list[int]:
 
 
 def ask_for_more_time(number: int) -> None:
-    """After SLURM's warning that a job's time is up: asks for another run of it, which goes on here.
+    """After SLURM's warning that a job's time is up: asks for another run of it, which resumes here.
 
     Args:
         number: of the signal that stopped the run.

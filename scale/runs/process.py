@@ -38,7 +38,7 @@ def start(
     hold: Sequence[int] = (),
     patience: float = GRACE_SECONDS,
 ) -> subprocess.Popen[bytes]:
-    """Starts `python -m scale.train` in a process group of its own; goes on where an earlier attempt stopped.
+    """Starts `python -m scale.train` in a process group of its own; resumes where an earlier attempt stopped.
 
     The process holds a lock in the folder until it ends, also where the caller dies first: no two work in one folder.
 

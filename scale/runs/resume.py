@@ -50,13 +50,11 @@ def expand(arguments: Sequence[str]) -> list[str]:
     if len(given) > 1:
         raise ValueError("resume=... and rerun=... exclude each other: give one of them")
     if {"-m", "--multirun"} & set(arguments):
-        raise ValueError("resume=... and rerun=... are for one run: leave -m out (a sweep goes on by its own command)")
+        raise ValueError("resume=... and rerun=... are for one run: leave -m out (a sweep's own command resumes it)")
     (key, value) = next(iter(given.items()))
     folder = Path(value.strip("'\"")).expanduser().resolve()
     if key == "resume" and (folder / runs.METRICS).exists():
-        raise FileExistsError(
-            f"{folder} holds a finished run: there is nothing to go on with (rerun={folder} repeats it)"
-        )
+        raise FileExistsError(f"{folder} holds a finished run: there is nothing to resume (rerun={folder} repeats it)")
     for name in (runs.CONFIG, runs.OVERRIDES, runs.ENVIRONMENT):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{key}={value}: {folder} holds no run that was begun (there is no {name} in it)")
@@ -93,14 +91,14 @@ def restarted() -> bool:
 
 
 def check(config: DictConfig, folder: Path) -> None:
-    """Compares what a run is gone on with to what it was begun with.
+    """Compares what a run is resumed with to what it was begun with.
 
     Raises:
         ValueError: the configuration or the code differ; all differences in one report.
     """
     lines, moved = _differences(config, folder)
     for line in moved:
-        log.warning("goes on elsewhere, so the figures are not those of an uninterrupted run to the last bit: %s", line)
+        log.warning("resumes elsewhere, so the figures are not those of an uninterrupted run to the last bit: %s", line)
     if lines:
         raise ValueError(
             f"{folder} was begun with another configuration: leave the overrides out, or begin another run\n"
@@ -121,7 +119,7 @@ def check_rerun(config: DictConfig, folder: Path) -> None:
         ValueError: the configuration differs; all differences in one report.
     """
     if not (folder / runs.METRICS).exists():
-        raise FileNotFoundError(f"{folder} holds no finished run to repeat: resume={folder} goes on with one")
+        raise FileNotFoundError(f"{folder} holds no finished run to repeat: resume={folder} resumes one")
     lines, moved = _differences(config, folder)
     text = _other_code(folder)
     if text:  # which may have other keys
@@ -157,10 +155,10 @@ def last_checkpoint(folder: Path) -> Path | None:
         try:
             state = checkpoints.read(path)
         except ValueError as error:
-            log.warning("%s cannot be read (%s): goes on from the one before", path, error)
+            log.warning("%s cannot be read (%s): resumes from the one before", path, error)
             continue
         _check_best(state, folder)
-        log.info("goes on from %s: epoch %d, step %d", name, state["epoch"] + 1, state["global_step"])
+        log.info("resumes from %s: epoch %d, step %d", name, state["epoch"] + 1, state["global_step"])
         return path
     log.warning("%s has no checkpoint yet: begins with the first epoch", folder)
     return None

@@ -1,4 +1,4 @@
-"""Test-time augmentation: the mean of what the network says of every mirror image that has the same label."""
+"""Test-time augmentation: the mean prediction over every flip that keeps the label."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -14,7 +14,7 @@ SUFFIX = "_tta"  # of a split's name, so that these figures are never taken for 
 def predict(
     datamodule: ImageDataModule, plain: Mapping[str, Outputs], again: Callable[[], Mapping[str, Outputs]]
 ) -> dict[str, Averaged]:
-    """Averages the predictions over the mirrorings that the data set's symmetry allows.
+    """Averages the predictions over the flips that the data set's symmetry allows (flip TTA).
 
     Rotations are left out: but for quarter turns they interpolate, and so change what is seen.
 
@@ -24,14 +24,12 @@ def predict(
         again: says it once more.
 
     Returns:
-        `val_tta` for `val` and so on; nothing, with a warning, where no mirroring keeps the label.
+        `val_tta` for `val` and so on; nothing, with a warning, where no flip keeps the label.
     """
     views = mirrors(datamodule.info.symmetry)
     if len(views) == 1:
         info = datamodule.info
-        log.warning(
-            "evaluation.tta: no mirroring keeps the labels of %s (%s): no figures", info.title, info.symmetry.reason
-        )
+        log.warning("evaluation.tta: no flip keeps the labels of %s (%s): no figures", info.title, info.symmetry.reason)
         return {}
     seen = {split: [found.probabilities] for split, found in plain.items()}
     for axes in views[1:]:

@@ -1,7 +1,8 @@
 """What a run found, for its folder and for the console."""
 
+import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from scale.data.datamodule import ImageDataModule
     from scale.tasks.classification import ClassificationTask
     from scale.tasks.outputs import Averaged, Outputs
+
+log = logging.getLogger("scale")
 
 
 def metrics(
@@ -164,7 +167,7 @@ def table(metrics: Mapping[str, Any]) -> str:
     """Val and test with their intervals, beside the best published result."""
     from scale.published import medmnist as published
 
-    names = {"val": "val", "test": "test", "val_tta": "val, mirrored", "test_tta": "test, mirrored"}
+    names = {"val": "val", "test": "test", "val_tta": "val, flip TTA", "test_tta": "test, flip TTA"}
     rows = [
         (text, *(_shown(metrics[split][score], limits.get(score)) for score in ("auc", "acc")), "")
         for split, text in names.items()
@@ -185,6 +188,33 @@ def table(metrics: Mapping[str, Any]) -> str:
     if metrics["problem"] == "binary" and classes:
         lines.append(f"positive class: {classes[1]}")
     return "\n".join(lines)
+
+
+def summary(metrics: Mapping[str, Any], splits: Iterable[str]) -> dict[str, Any]:
+    """The scores of splits as loggers take them, by names such as `test/auc`."""
+    return {f"{split}/{name}": value for split in splits for name, value in metrics[split].items()}
+
+
+def finish(folder: Path, metrics: dict[str, Any], *, rerun: str | None) -> None:
+    """Writes `metrics.json`, with which the run is done, and the page made from the folder; says what was found.
+
+    Args:
+        folder: of the run.
+        metrics: gets the sums of the run's files.
+        rerun: folder of the run that this one repeats.
+    """
+    from scale.reporting import run_report
+    from scale.runs import METRICS, resume, verify
+    from scale.utils.files import write_json
+
+    metrics.update(verify.sealed(metrics, folder))
+    write_json(folder / METRICS, metrics)
+    if not metrics["partial"] and not metrics["fast_dev_run"]:  # a part of the splits is no result
+        log.info("report: %s", run_report.write(folder, metrics))
+    log.info("%s", table(metrics))
+    log.info("run folder: %s", folder)
+    if rerun is not None:
+        resume.compare(metrics, Path(rerun))
 
 
 def _shown(value: float, limits: Sequence[float] | None = None) -> str:

@@ -251,8 +251,8 @@ def test_a_memory_error_halves_the_batch_and_says_so(method, error, monkeypatch,
     assert sum(done) == 7
     said = [record.message for record in caplog.records]
     assert said == [
-        f"{method}: memory is too small for batches of 8, going on with 4",
-        f"{method}: memory is too small for batches of 4, going on with 2",
+        f"{method}: memory is too small for batches of 8, continuing with 4",
+        f"{method}: memory is too small for batches of 4, continuing with 2",
     ]
     monkeypatch.setattr(ScaleNet, "_run", lambda *_, **__: (_ for _ in ()).throw(error))
     with pytest.raises(MemoryError, match="too small for a single sample"):

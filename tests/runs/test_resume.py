@@ -128,7 +128,7 @@ def test_a_corrupt_checkpoint_gives_way_to_the_one_before(whole, arguments, tmp_
     _go_on(arguments, tmp_path / "run")
     said = capsys.readouterr().out
     assert "last.ckpt cannot be read" in said
-    assert "goes on from previous.ckpt: epoch 2, step 6" in said
+    assert "resumes from previous.ckpt: epoch 2, step 6" in said
     _same(whole, tmp_path / "run")
 
 

@@ -120,7 +120,7 @@ def test_without_a_symmetry_there_are_no_figures(caplog):
         info = catalog.get("pneumoniamnist")
 
     assert tta.predict(Module(), {"val": None}, lambda: pytest.fail("predicted again")) == {}
-    assert "no mirroring keeps the labels of PneumoniaMNIST" in caplog.text
+    assert "no flip keeps the labels of PneumoniaMNIST" in caplog.text
 
 
 def test_the_datamodule_is_left_as_it_was(finished):

@@ -209,5 +209,5 @@ def _halved(rows: int, method: str) -> int:
         torch.cuda.empty_cache()
     if rows == 1:
         raise MemoryError(f"{method}: memory is too small for a single sample; use accelerator=cpu or a smaller method")
-    log.warning("%s: memory is too small for batches of %d, going on with %d", method, rows, rows // 2)
+    log.warning("%s: memory is too small for batches of %d, continuing with %d", method, rows, rows // 2)
     return rows // 2
