@@ -40,7 +40,9 @@ def test_wheel_holds_configuration_and_published_table(installed):
     names = set(zipfile.ZipFile(installed[0]).namelist())
     sources = {f"scale/conf/{p.relative_to(ROOT / 'conf')}" for p in (ROOT / "conf").rglob("*.yaml")}
     assert sources <= names
-    assert {"scale/published/medmnist_v2.csv", "scale/attribution/viewer.html"} <= names
+    data = {p.relative_to(ROOT).as_posix() for p in (ROOT / "scale").rglob("*") if p.suffix in (".csv", ".html", ".js")}
+    assert len(data) > 5
+    assert data <= names
     assert not any(name.startswith(("tests/", "conf/", "notebooks/")) for name in names)
 
 
