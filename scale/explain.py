@@ -107,6 +107,7 @@ def _loses_metrics(config: DictConfig, target: Path) -> bool:
 
 
 def _job(config: DictConfig) -> None:
+    logging.basicConfig(format="%(message)s", force=True)  # Hydra's own format is for its jobs
     logging.getLogger("matplotlib").setLevel(logging.WARNING)
     with one_line_errors():
         print(f"explanations: {explain(config)}")
