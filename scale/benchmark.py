@@ -192,7 +192,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     names = (own[-1] if own else "models=scale,resnet18").partition("=")[2].strip("[]").replace(" ", "").split(",")
     for name in names:
         configuration.check_command_line([f"model={name}", *overrides])
-    with one_line_errors():
+    import lightning  # noqa: F401 - its import adds the handlers that are set aside next
+
+    from scale.training.logs import logging_to
+
+    with one_line_errors(), logging_to(None):  # Lightning says the same at each of the many starts
         configs = {name: configuration.compose([f"model={name}", *overrides, *ALWAYS]) for name in names}
         found = measure(configs)
     print(f"{_where(configs[names[0]])}\n\n{table(found)}")
