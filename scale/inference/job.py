@@ -1,6 +1,7 @@
 """Predicting any number of files into a folder: in shards, resumed, and merged."""
 
 import csv
+import hashlib
 import io
 import json
 import logging
@@ -16,7 +17,7 @@ from scale.inference.listing import labels_of
 from scale.inference.maps import Explainer
 from scale.inference.predictor import Predictor
 from scale.preparing.pool import CHUNK, read_all
-from scale.preparing.samples import Listing
+from scale.preparing.samples import Listing, Sample
 from scale.preparing.write import write_skipped
 from scale.utils.files import exclusive, replacing
 from scale.utils.progress import Progress
@@ -85,12 +86,12 @@ def predict(
         explainer: also makes maps.
 
     Raises:
-        FileExistsError: the folder holds other predictions.
+        FileExistsError: the folder holds predictions of other files (or of files that changed), runs or options.
         ValueError: labels that are not the run's.
     """
     labels = labels_of(listing, predictor.inputs.classes, predictor.problem)
     folder.mkdir(parents=True, exist_ok=True)
-    _claim(folder, predictor, listing, shard)
+    _claim(folder, predictor, listing, shard, explainer)
     own = list(range(shard.number, len(listing.samples), shard.count))
     parts = folder / "parts"
     parts.mkdir(exist_ok=True)
@@ -127,21 +128,39 @@ def _batches(predictor: Predictor, listing: Listing, rows: Sequence[int], batch_
                 reasons.append((row, reason))
             else:
                 ready.append((row, array))
-        if len(ready) >= batch_size or len(reasons) >= CHUNK:
-            yield [row for row, _ in ready], [array for _, array in ready], reasons
-            ready, reasons = [], []
+        while len(ready) >= batch_size or len(reasons) >= CHUNK:
+            now, ready = ready[:batch_size], ready[batch_size:]
+            yield [row for row, _ in now], [array for _, array in now], reasons
+            reasons = []
     if ready or reasons:
         yield [row for row, _ in ready], [array for _, array in ready], reasons
 
 
-def _claim(folder: Path, predictor: Predictor, listing: Listing, shard: Shard) -> None:
+def _fingerprint(samples: Sequence[Sample]) -> str:
+    """Changes with the names, places, order, sizes and times of change of the files: rows are told by number."""
+    seen: dict[Path, str] = {}
+    found = hashlib.sha256()
+    for sample in samples:
+        for path in sample.paths:
+            if path not in seen:
+                status = path.stat()
+                seen[path] = f"{path.absolute()}\0{status.st_size}\0{status.st_mtime_ns}"
+        found.update(
+            "\0".join([sample.name, *(seen[path] for path in sample.paths), "\n"]).encode(errors="surrogateescape")
+        )
+    return found.hexdigest()
+
+
+def _claim(folder: Path, predictor: Predictor, listing: Listing, shard: Shard, explainer: Explainer | None) -> None:
     """Writes what the folder holds, or compares it."""
     record = {
         "runs": [str(run.folder.absolute()) for run in predictor.runs],
         "samples": len(listing.samples),
         "first": listing.samples[0].name if listing.samples else None,
         "last": listing.samples[-1].name if listing.samples else None,
+        "files_sha256": _fingerprint(listing.samples),
         "shards": shard.count,
+        "explain": None if explainer is None else explainer.method,
         "preprocessing": predictor.inputs.preprocessing.record(),
         **predictor.uncertainty.record(),
     }
@@ -149,7 +168,9 @@ def _claim(folder: Path, predictor: Predictor, listing: Listing, shard: Shard) -
         path = folder / RECORD
         if path.is_file():
             if json.loads(path.read_text()) != record:
-                raise FileExistsError(f"{folder} holds predictions of other files or runs: give another output=DIR")
+                raise FileExistsError(
+                    f"{folder} holds predictions of other files or runs, or by other options: give another output=DIR"
+                )
             return
         if (folder / PREDICTIONS).exists():
             raise FileExistsError(

@@ -1,5 +1,6 @@
 """Explanations of new files: maps on each file's own grid, and the page with the viewer."""
 
+import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -71,7 +72,7 @@ class Explainer:
             found = picture(sample)
             _, geometry = self.predictor.see(found)
             own = geometry.back(values)
-            name = re.sub(r"[^A-Za-z0-9._-]+", "_", sample.name)
+            name = file_name(sample.name)
             if found.spatial_dims == 3:
                 write_nifti(self.folder / f"{name}_{self.method}.nii.gz", own, found)
             else:
@@ -108,6 +109,12 @@ class Explainer:
         names = ", ".join(run.folder.name for run in self.predictor.runs)
         header = {"model": names or self.predictor.inputs.title, "method": self.method, "use": "research only"}
         page.write_page(path, samples=samples, quality_rows=[], header=header, title="Predictions")
+
+
+def file_name(name: str) -> str:
+    """A sample's name as part of a file's; two samples never have the same, as `a/b.png` and `a_b.png` might."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name)
+    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def write_nifti(path: Path, values: np.ndarray, found: Picture) -> None:

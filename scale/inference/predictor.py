@@ -113,7 +113,7 @@ class Predictor:
         """Images (B, C, *S), uint8, on the device, of (B, *S[, C]) as the preprocessing makes them."""
         import torch
 
-        raw = torch.from_numpy(np.ascontiguousarray(images)).to(self.device)
+        raw = torch.from_numpy(np.require(images, requirements=("C", "W"))).to(self.device)
         return raw.movedim(-1, 1) if raw.ndim == self.inputs.preprocessing.spatial_dims + 2 else raw.unsqueeze(1)
 
     def raw(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

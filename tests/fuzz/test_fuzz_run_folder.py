@@ -123,7 +123,7 @@ CASES = st.tuples(
 
 @pytest.mark.filterwarnings("ignore")
 def test_run_folders(a_run, original, tmp_path):
-    run(FEW // 2, CASES, partial(one, a_run, original, tmp_path))
+    run(FEW // 4, CASES, partial(one, a_run, original, tmp_path))
 
 
 @pytest.mark.slow

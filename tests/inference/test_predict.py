@@ -11,7 +11,7 @@ from PIL import Image
 
 import scale
 from scale.config import compose
-from scale.inference import job, uncertainty
+from scale.inference import job, maps, uncertainty
 from scale.inference.listing import labels_of, listing_of
 from scale.inference.maps import Explainer
 from scale.inference.predictor import Predictor
@@ -146,6 +146,43 @@ def test_shards_are_gone_on_with_and_merged(run2d, tmp_path, monkeypatch):
         part(0, tmp_path / "out", count=2)
     with pytest.raises(ValueError, match="shards 0 to 2"):
         job.Shard(3, 3)
+
+
+def test_no_prediction_is_kept_for_another_file(run2d, tmp_path):
+    """Rows are told by number: a renamed or changed file must not get what stood in its place."""
+    (tmp_path / "in").mkdir()
+    images = np.random.default_rng(0).integers(0, 256, (3, 28, 28, 3), np.uint8)
+    for name, image in zip("abz", images, strict=True):
+        Image.fromarray(image).save(tmp_path / "in" / f"{name}.png")
+    predictor = Predictor.of_runs([scale.load_run(run2d)])
+    sizes = []
+    rows = predictor.rows
+    predictor.rows = lambda given: (sizes.append(len(given)), rows(given))[1]
+
+    def call(explainer=None):
+        listing = listing_of(tmp_path / "in", predictor.inputs.classes, source=None, split=None)
+        return job.predict(
+            predictor, listing, tmp_path / "out", shard=job.Shard(), batch_size=2, workers=1, explainer=explainer
+        )
+
+    call()
+    assert sizes == [2, 1]  # no pass is larger than batch_size
+    with pytest.raises(FileExistsError, match="other options"):
+        call(Explainer(predictor, "saliency", tmp_path / "out"))
+    (tmp_path / "in" / "b.png").rename(tmp_path / "in" / "c.png")
+    with pytest.raises(FileExistsError, match="other files"):
+        call()
+    (tmp_path / "in" / "c.png").rename(tmp_path / "in" / "b.png")
+    call()  # as it was
+    Image.fromarray(images[0]).save(tmp_path / "in" / "b.png")
+    with pytest.raises(FileExistsError, match="other files"):
+        call()
+
+
+def test_maps_of_two_files_have_two_names():
+    names = ["a.png", "a_b.png", "a/b.png", "a b.png", "ä.png", "ö.png"]
+    assert len({maps.file_name(name) for name in names}) == len(names)
+    assert maps.file_name("a.png") == "a.png"
 
 
 @pytest.mark.parametrize("code", CODES)

@@ -46,7 +46,7 @@ def finished(folder, prepared, fold):
 
 def test_every_sample_once_with_its_own_prediction(tmp_path, prepared):
     rows = [finished(tmp_path / str(fold), prepared, fold) for fold in range(3)]
-    lines = out_of_fold.write(tmp_path, rows, [out_of_fold.KEY])
+    lines = out_of_fold.write(tmp_path, rows)
     assert f"(n = {COUNT}, 3 folds)" in lines[0]
     with (tmp_path / out_of_fold.NAME).open(newline="") as file:
         table = list(csv.DictReader(file))
@@ -64,8 +64,7 @@ def test_every_sample_once_with_its_own_prediction(tmp_path, prepared):
 def test_what_is_missing_is_said(tmp_path, prepared):
     rows = [finished(tmp_path / str(fold), prepared, fold) for fold in range(2)]
     missing = {"status": "failed", "folder": "", "settings": {"data": "npz", "data.fold": "2"}}
-    assert "fold 2 is not done" in out_of_fold.write(tmp_path, [*rows, missing], [out_of_fold.KEY])[0]
+    assert "fold 2 is not done" in out_of_fold.write(tmp_path, [*rows, missing])[0]
     assert not (tmp_path / out_of_fold.NAME).exists()
     with pytest.raises(ValueError, match="samples are in none of the folds"):
         out_of_fold.pool([tmp_path / "0", tmp_path / "1"])
-    assert out_of_fold.write(tmp_path, [{"settings": {"seed": "0"}, "status": "done"}], ["seed"]) == []
