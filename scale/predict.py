@@ -18,7 +18,7 @@ usage: python -m scale.predict run=DIR | "runs=[DIR,DIR]" input=FILE|DIR|CSV|NPZ
 
 Predicts files: output/predictions.csv has the predicted class, a calibrated probability for each class, the conformal
 set, the entropy, and whether the file looks unlike the training data. Files that cannot be used are named in
-output/skipped.csv, and make the exit status 3. A call that was stopped goes on. With labels (class folders, a column
+output/skipped.csv, and make the exit status 3. A stopped call is resumed. With labels (class folders, a column
 of the CSV) it is an external validation: metrics with intervals beside the run's own test. Research only.
 
   python -m scale.predict run=DIR input=scan.nii.gz output=out explain=integrated_gradients

@@ -18,7 +18,7 @@ usage: python -m scale.prepare source=DIR|FILE.npz | labels=FILE.csv [source=DIR
 
 Turns a folder, a table or an npz file of any images or volumes (PNG, JPEG, TIFF, BMP, WebP, NIfTI, npy, npz, DICOM)
 into one file that python -m scale.train data=npz takes. What is inferred is printed and written to NAME.yaml; files
-that cannot be used are named in NAME.files/skipped.csv, and make the exit status 3. A call that was stopped goes on.
+that cannot be used are named in NAME.files/skipped.csv, and make the exit status 3. A stopped call is resumed.
 
   python -m scale.prepare source=DIR output=mine.npz                a subfolder for each class, perhaps below
                                                                     train/ val/ test/

@@ -45,7 +45,7 @@ Keys (key=value), for example:
   python -m scale.train --cfg job                              shows every key with its value
   python -m scale.train -m seed=0,1,2 data=breastmnist         runs a sweep, each job in a process of its own
   python -m scale.train -m sweep=seeds data=breastmnist        the same, ready-made; with hydra.sweep.dir=DIR the same
-                                                               command goes on where a sweep was stopped
+                                                               command resumes a sweep that was stopped
   python -m scale.train -m sweep=all hydra/launcher=joblib hydra.launcher.n_jobs=4    four jobs at a time
   python -m scale.train -m experiment=ablation seed=0,1,2      runs the network without one of its parts at a time
   python -m scale.train --hydra-help                           shows Hydra's own flags

@@ -87,7 +87,7 @@ def evaluate(folders: Sequence[str | Path], *, output: str | Path | None = None)
 
 def table(record: Mapping[str, Any]) -> str:
     """The ensemble beside the mean of its runs."""
-    names = {"val": "val", "test": "test", "val_tta": "val, mirrored", "test_tta": "test, mirrored"}
+    names = {"val": "val", "test": "test", "val_tta": "val, flip TTA", "test_tta": "test, flip TTA"}
     single = {key: _mean([run["test"][key] for run in record["runs"]]) for key in ("auc", "acc")}
     rows = {text: record[split] for split, text in names.items() if split in record}
     rows["test, mean of the single runs"] = single

@@ -14,7 +14,7 @@ SUFFIX = "_tta"  # of a split's name, so that these figures are never taken for 
 def predict(
     datamodule: ImageDataModule, plain: Mapping[str, Outputs], again: Callable[[], Mapping[str, Outputs]]
 ) -> dict[str, Averaged]:
-    """Averages the predictions over the mirrorings that the data set's symmetry allows.
+    """Averages the predictions over the flips that the data set's symmetry allows.
 
     Rotations are left out: but for quarter turns they interpolate, and so change what is seen.
 

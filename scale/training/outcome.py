@@ -164,7 +164,7 @@ def table(metrics: Mapping[str, Any]) -> str:
     """Val and test with their intervals, beside the best published result."""
     from scale.published import medmnist as published
 
-    names = {"val": "val", "test": "test", "val_tta": "val, mirrored", "test_tta": "test, mirrored"}
+    names = {"val": "val", "test": "test", "val_tta": "val, flip TTA", "test_tta": "test, flip TTA"}
     rows = [
         (text, *(_shown(metrics[split][score], limits.get(score)) for score in ("auc", "acc")), "")
         for split, text in names.items()
