@@ -16,7 +16,7 @@ def predict(
 ) -> dict[str, Averaged]:
     """Averages the predictions over the flips that the data set's symmetry allows (flip TTA).
 
-    Rotations are left out: but for quarter turns they interpolate, and so change what is seen.
+    Rotations are left out: but for those by 90 degrees they interpolate, and so change what is seen.
 
     Args:
         datamodule: set up; what it gives out in evaluation is mirrored while `again` runs.
