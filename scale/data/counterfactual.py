@@ -29,10 +29,10 @@ def render_changed(
             None.
 
     Returns:
-        Images (N, *S), or (N, *S, C) in colour, uint8: `same`, as in the data set; `without` the lesions; with the
-        lesions `elsewhere`, where they touch none of the former places; and on another `background`, of which waves,
-        tubes, spots, decoys, grey levels and noise are those of another seed. For a sample without lesions the first
-        three are alike.
+        Images (N, *S), or (N, *S, C) in colour, uint8, by name. `same` is as in the data set, `without` has no lesions,
+        `elsewhere` has them where they touch none of the former places, and `background` has another background, of
+        which waves, tubes, spots, decoys, grey levels and noise are those of another seed. For a sample without lesions
+        the first three are alike.
     """
     kind = Recipe(
         recipe["problem"],

@@ -126,8 +126,7 @@ def read(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     """Read a prediction file.
 
     Returns:
-        index: (N,) int64, ascending from 0.
-        probabilities: (N, columns) float64, in the order of `index`.
+        The rows' numbers (N,) int64, ascending from 0, and the probabilities (N, columns) float64 in the same order.
 
     Raises:
         FileNotFoundError: no such file.
