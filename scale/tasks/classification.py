@@ -151,8 +151,10 @@ class ClassificationTask(L.LightningModule):
         checkpoint["epoch_loss"] = {"sums": self._mean_loss_sums(), "count": self._losses}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Goes on behind those losses."""
-        self._loss_sums, self._losses = checkpoint["epoch_loss"]["sums"], checkpoint["epoch_loss"]["count"]
+        """Continues those losses; an earlier version kept one sum, and its epoch's mean is over the batches to come."""
+        kept = checkpoint["epoch_loss"]
+        if "sums" in kept:
+            self._loss_sums, self._losses = kept["sums"], kept["count"]
 
     def _mean_loss_sums(self) -> list[float]:
         return _mean_of_processes(torch.tensor(self._loss_sums, dtype=torch.float64, device=self.device)).tolist()

@@ -131,3 +131,10 @@ def test_weighted_losses_of_two_processes_are_that_of_one(tmp_path):
     found = torch.load(tmp_path / "gradients.pt")
     for one, (problem, weights) in zip(found, SHARED, strict=True):
         torch.testing.assert_close(one, gradient(problem, weights, slice(None)))
+
+
+def test_a_checkpoint_of_an_earlier_version_loads():
+    task = ClassificationTask(nn.Linear(1, 2), problem=BINARY)
+    task.on_load_checkpoint({"epoch_loss": {"sum": 3.0, "count": 2}})  # kept one sum
+    task.on_load_checkpoint({"epoch_loss": {"sums": [1.0, 2.0], "count": 4}})
+    assert (task._loss_sums, task._losses) == ([1.0, 2.0], 4)
