@@ -12,7 +12,8 @@ from scale.train import train
 from scale.utils import cli
 from scale.utils.files import full_disk
 
-PROGRAM = "from scale.utils import cli; cli.repair_streams(); print('AUC 0.9 ± 0.1'); print('end')"
+# In ASCII, which a poor locale reads too.
+PROGRAM = r"from scale.utils import cli; cli.repair_streams(); print('AUC 0.9 \xb1 0.1'); print('end')"
 
 
 @pytest.mark.parametrize(

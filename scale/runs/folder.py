@@ -18,6 +18,7 @@ from scale.runs.reading import (
     CHECKPOINTS,
     CONFIG,
     ENVIRONMENT,
+    HISTORY,
     LOG,
     METRICS,
     OVERRIDES,
@@ -103,7 +104,8 @@ def release(folder: Path) -> None:
 
 def forget(folder: Path) -> None:
     """Removes what a run left that ended before it trained, where nothing else is in its folder."""
-    ours = {LOCK, LOG, OVERRIDES, ENVIRONMENT}
+    # The history is there without a checkpoint where the first epoch's did not fit on the disk.
+    ours = {LOCK, LOG, OVERRIDES, ENVIRONMENT, HISTORY}
     left = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     empty = [path for path in (folder / CHECKPOINTS, folder / "csv") if path.is_dir() and not any(path.iterdir())]
     if left - ours - {path.name for path in empty}:
