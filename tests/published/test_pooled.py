@@ -89,6 +89,8 @@ def test_the_published_rows_hold_what_the_advice_says():
     published = explanations.read()
     said = dict(re.findall(r"(\d\.\d\d) on ([\w ()]+?) \(\d+ trainings", pooled.advice(pooled.frame(published))))
     known = {flag: float(bound) for bound, flag in said.items()}
+    if not known:
+        pytest.skip("explanations.csv has no method over five trainings yet: there is no advice to check")
     for flag, bound in known.items():
         values = [
             np.array(row["values"].split(), dtype=float)
