@@ -61,7 +61,8 @@ def predict(config: DictConfig) -> int:
     shard, folder = job.Shard(config.shard, config.shards), Path(config.output).expanduser()
     if config.threads:
         torch.set_num_threads(config.threads)
-    runs = [load_run(place) for place in ([config.run] if config.run is not None else config.runs)]
+    places = [config.run] if config.run is not None else config.runs
+    runs = [load_run(place, allow=config.allow) for place in places]
     predictor = Predictor.of_runs(
         runs, device=find_device(config.accelerator), alpha=config.alpha, calibrate=bool(config.calibrate)
     )

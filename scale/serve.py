@@ -59,7 +59,8 @@ def _run(config: DictConfig) -> None:
     from scale.runs.predict import find_device
 
     device = find_device(config.accelerator)
-    predictor = Predictor.of_runs([load_run(config.run)], device=device, alpha=config.alpha)
+    run = load_run(config.run, allow=config.allow)
+    predictor = Predictor.of_runs([run], device=device, alpha=config.alpha)
     explainer = None if config.explain is None else Explainer(predictor, config.explain, Path(tempfile.gettempdir()))
     app = create_app(
         predictor,

@@ -106,7 +106,7 @@ def train(config: DictConfig, folder: str | Path, *, overrides: Sequence[str] = 
             raise
         except BaseException as error:
             failed_start = _ended(error, folder, new=rank_zero and not resuming)
-            if full := full_disk(error, folder):
+            if full := full_disk(error, folder, cure=record.cure(folder)):
                 raise full from error
             raise
         finally:
@@ -155,6 +155,8 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[st
         class_weights=weights,
         logit_adjustment=datamodule.logit_adjustment,
     )
+    if checkpoint is not None:
+        resume.check_weights(task, checkpoint)
     cost = before.announce(task, datamodule)
     logger = loggers.build_loggers(config, folder)
     failed = True

@@ -203,6 +203,7 @@ class PredictConfig:
     workers: int | None = None
     accelerator: str = "auto"
     threads: int | None = None
+    allow: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -214,6 +215,7 @@ class ExportConfig:
     output: str | None = None
     alpha: float = 0.1
     data: dict[str, Any] = field(default_factory=dict)
+    allow: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -229,6 +231,7 @@ class ServeConfig:
     max_megabytes: int = 64
     max_megapixels: int = 128
     accelerator: str = "auto"
+    allow: list[str] = field(default_factory=list)
 
 
 SCHEMAS = {

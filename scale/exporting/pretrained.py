@@ -1,14 +1,18 @@
 """Reading back what `python -m scale.export format=safetensors` has written, from a folder or Hugging Face's hub."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scale.exporting.network import VERSION, fitted
 from scale.inference.predictor import Member, Predictor
 from scale.preparing.preprocess import Preprocessing
 from scale.runs.inputs import Inputs
 from scale.tasks.problem import Problem
+
+if TYPE_CHECKING:
+    from torch import nn
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 NETWORKS = (  # the classes that a downloaded file may name
@@ -18,17 +22,18 @@ NETWORKS = (  # the classes that a downloaded file may name
 )
 
 
-def load_pretrained(place: str | Path, *, device: str = "cpu") -> Predictor:
+def load_pretrained(place: str | Path, *, device: str = "cpu", allow: Sequence[str] = ()) -> Predictor:
     """A trained network, ready for `predict`.
 
     Args:
         place: folder that `scale.export` wrote, or the id of its repository on the hub (which needs huggingface_hub).
         device: where to compute.
+        allow: modules of yours that the network may come from, such as `my_package`.
 
     Raises:
         FileNotFoundError: the folder holds no exported model.
         ModuleNotFoundError: the place is no folder, and huggingface_hub is not installed.
-        ValueError: a file is damaged, or names a class that is not on the list.
+        ValueError: a file is damaged, or names a class that is neither on the list nor allowed.
     """
     folder = Path(place).expanduser()
     if not folder.is_dir():
@@ -48,22 +53,15 @@ def load_pretrained(place: str | Path, *, device: str = "cpu") -> Predictor:
         uncertainty = fitted(said["uncertainty"], problem.name)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{folder / CONFIG} cannot be read ({error})") from error
-    member = _member(folder, said)
+    member = _member(folder, said, allow)
     return Predictor([member], inputs=inputs, problem=problem, fitted=uncertainty, device=device)
 
 
-def _member(folder: Path, said: dict[str, Any]) -> Member:
+def _member(folder: Path, said: dict[str, Any], allow: Sequence[str]) -> Member:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    from scale.config import instantiate
-
-    node = dict(said["network"])
-    if node.get("_target_") not in NETWORKS:
-        raise ValueError(f"{folder / CONFIG} names the network {node.get('_target_')}; allowed: {', '.join(NETWORKS)}")
-    if "pretrained" in node:
-        node["pretrained"] = False  # the file has the weights
-    net = instantiate(node)
+    net = _network(folder / CONFIG, said.get("network"), allow)
     try:
         state = load_file(folder / WEIGHTS)
         mean, std = state.pop("mean"), state.pop("std")
@@ -73,6 +71,30 @@ def _member(folder: Path, said: dict[str, Any]) -> Member:
             f"{folder / WEIGHTS} does not fit the network of {CONFIG} ({str(error).splitlines()[0]})"
         ) from error
     return Member(net.eval(), mean, std)
+
+
+def _network(path: Path, said: Any, allow: Sequence[str]) -> "nn.Module":
+    """What a file, perhaps a stranger's, says that the network is."""
+    from scale.config import bounds, instantiate, targets
+
+    node = dict(said) if isinstance(said, dict) else {}
+    target = str(node.get("_target_"))
+    if target not in NETWORKS and (targets.listed(target) or not targets.allowed(target, allow)):
+        raise ValueError(
+            f"{path} names the network {target:.200}; allowed: {', '.join(NETWORKS)}, and what you allow yourself: "
+            "load_pretrained(..., allow=['my_package'])"
+        )
+    targets.check(node, allow, path="model", source=str(path))
+    wrong = next(bounds.problems({"model": node, "trainer": {}}), None)  # a network of 10^30 layers would be built for ever
+    if wrong:
+        raise ValueError(f"{path} is damaged: {wrong}")
+    if "pretrained" in node:
+        node["pretrained"] = False  # the file has the weights
+    try:
+        net: nn.Module = instantiate(node, allow=allow)
+    except (TypeError, KeyError, AttributeError, AssertionError) as error:
+        raise ValueError(f"{path} is damaged: no network is built from it ({' '.join(str(error).split()):.200})") from error
+    return net
 
 
 def _download(repository: str) -> Path:

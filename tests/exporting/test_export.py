@@ -1,6 +1,7 @@
 """A run as one file: the same probabilities, its metadata, its card, and reading it back."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -117,3 +118,36 @@ def test_other_runtimes_take_any_batch(run3d, tmp_path, name):
         torch.export.load(tmp_path / "m" / "model.pt2", extra_files=extra)
         said = json.loads(extra["scale.json"])
     assert said["classes"] == list(Predictor.of_runs([run]).inputs.classes)
+
+
+@pytest.mark.parametrize("place", ["network", "network.dropout", "network.planar_widths", "preprocessing", "classes"])
+def test_code_that_a_strangers_model_names_does_not_run(place, exported, tmp_path):
+    folder = shutil.copytree(exported, tmp_path / "m")
+    said = json.loads((folder / CONFIG).read_text())
+    *above, name = place.split(".")
+    node = said[above[0]] if above else said
+    evil = {"_target_": "torch.utils.collect_env.run", "command": f"touch {tmp_path / 'marker'}"}
+    node[name] = [[evil]] if name == "planar_widths" else evil
+    (folder / CONFIG).write_text(json.dumps(said))
+    with pytest.raises(ValueError, match=r"config\.json"):
+        scale.load_pretrained(folder, allow=["my_package"])
+    assert not (tmp_path / "marker").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"_target_": "lightning.pytorch.Trainer"}, "names the network lightning"),
+        ({"dropout": {"_target_": "lightning.pytorch.loggers.CSVLogger"}}, "has no place there"),
+        ({"fusion_layers": 10**9}, "model.fusion_layers=1000000000: give"),
+        ({"no_such_key": 1}, "no network is built from it"),
+    ],
+)
+def test_a_model_that_cannot_be_is_one_line(change, said, exported, tmp_path):
+    folder = shutil.copytree(exported, tmp_path / "m")
+    content = json.loads((folder / CONFIG).read_text())
+    content["network"] |= change
+    (folder / CONFIG).write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=said) as caught:
+        scale.load_pretrained(folder)
+    assert len(str(caught.value).splitlines()) == 1
