@@ -1,7 +1,6 @@
 """`python -m scale.train`: train on one data set, test once, keep the record in a run folder."""
 
 import contextlib
-import functools
 import itertools
 import logging
 import os
@@ -155,8 +154,7 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[st
         class_weights=weights,
         logit_adjustment=datamodule.logit_adjustment,
     )
-    if checkpoint is not None:
-        resume.check_weights(task, checkpoint)
+    resume.check_weights(task, checkpoint)
     cost = before.announce(task, datamodule)
     logger = loggers.build_loggers(config, folder)
     failed = True
@@ -175,8 +173,11 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[st
         seconds = dict(zip(("prepare", "fit", "evaluate"), spent, strict=True))
         if checkpoint is not None and (folder / runs.HISTORY).exists():  # the earlier parts of the run count too
             seconds["fit"] = sum(row["seconds"] for row in runs.read_history(folder))
-        again = functools.partial(_evaluate, trainer, task, datamodule, test=config.test)
-        averaged = tta.predict(datamodule, outputs, again) if config.evaluation.tta else {}
+        averaged = (
+            tta.predict(datamodule, outputs, lambda: _evaluate(trainer, task, datamodule, test=config.test))
+            if config.evaluation.tta
+            else {}
+        )
         metrics = {
             **outcome.metrics(config, trainer, task, datamodule, {**outputs, **averaged}),
             "best_epoch": best,

@@ -1,7 +1,7 @@
 """A stranger's run folder, opened by every command that opens one: its code never runs.
 
-Covers evaluate (run=, runs=, report=true, corruptions=), explain (run=, compare=), predict (run=, runs=), export, serve,
-report (runs=, a run folder, a sweep's folder), train (resume=, rerun=, a job of a sweep) and `load_run`. A study of a
+Covers evaluate (run=, runs=, report=true, corruptions=), explain (run=, compare=), predict (run=, runs=), export,
+serve, report (runs=, a run folder, a sweep's folder), train (resume=, rerun=, a job of a sweep) and `load_run`. A study of a
 stranger is in `tuning/test_study.py`, an exported model in `exporting/test_export.py`. prepare, describe and benchmark
 open no run.
 """
@@ -194,7 +194,8 @@ def test_a_job_of_a_strangers_sweep(a_run, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "target", ["lightning.pytorch.loggers.CSVLogger", "lightning.pytorch.loggers.MLFlowLogger", "lightning.pytorch.Trainer"]
+    "target",
+    ["lightning.pytorch.loggers.CSVLogger", "lightning.pytorch.loggers.MLFlowLogger", "lightning.pytorch.Trainer"],
 )
 def test_what_writes_or_talks_has_no_place_in_a_network(target, stranger, tmp_path):
     """On the list for a training's own logger: as an argument of a network it would write where the record says."""

@@ -85,7 +85,9 @@ def _network(path: Path, said: Any, allow: Sequence[str]) -> "nn.Module":
             "load_pretrained(..., allow=['my_package'])"
         )
     targets.check(node, allow, path="model", source=str(path))
-    wrong = next(bounds.problems({"model": node, "trainer": {}}), None)  # a network of 10^30 layers would be built for ever
+    wrong = next(
+        bounds.problems({"model": node, "trainer": {}}), None
+    )  # a network of 10^30 layers would be built for ever
     if wrong:
         raise ValueError(f"{path} is damaged: {wrong}")
     if "pretrained" in node:
@@ -93,7 +95,9 @@ def _network(path: Path, said: Any, allow: Sequence[str]) -> "nn.Module":
     try:
         net: nn.Module = instantiate(node, allow=allow)
     except (TypeError, KeyError, AttributeError, AssertionError) as error:
-        raise ValueError(f"{path} is damaged: no network is built from it ({' '.join(str(error).split()):.200})") from error
+        raise ValueError(
+            f"{path} is damaged: no network is built from it ({' '.join(str(error).split()):.200})"
+        ) from error
     return net
 
 

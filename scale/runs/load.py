@@ -124,10 +124,10 @@ def load_run(
         raise ValueError(f"checkpoint={checkpoint!r}: give best or last")
     metrics, config = read_metrics(folder), read_config(folder)
     check_complete(metrics, folder)
-    check_config(config, folder)
     config.allow = list(allow)
-    for node in ("data", "augment", "model", "task", "optimizer", "scheduler"):
+    for node in sorted(targets.NETWORK):
         targets.check(plain(config.get(node)), allow, path=node, source=str(folder / CONFIG))
+    check_config(config, folder)
     changes = {key: value for key, value in (data or {}).items() if key in config.data}
     unknown = set(data or {}) - set(changes) - {"download", "verify"}
     if unknown:

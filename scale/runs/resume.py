@@ -161,7 +161,9 @@ def last_checkpoint(folder: Path) -> Path | None:
             continue
         lacking = [key for key in STATES if key not in state]
         if lacking:
-            raise ValueError(f"{path} has no {', '.join(lacking)}: it is no checkpoint that a run resumes from; {ANOTHER}")
+            raise ValueError(
+                f"{path} has no {', '.join(lacking)}: it is no checkpoint that a run resumes from; {ANOTHER}"
+            )
         _check_rows(state, path, folder)
         _check_best(state, folder)
         log.info("resumes from %s: epoch %d, step %d", name, state["epoch"] + 1, state["global_step"])
@@ -170,8 +172,10 @@ def last_checkpoint(folder: Path) -> Path | None:
     return None
 
 
-def check_weights(task: "ClassificationTask", path: Path) -> None:
+def check_weights(task: "ClassificationTask", path: Path | None) -> None:
     """Raises ValueError if a checkpoint's weights are not those of a network; Lightning would say it in a traceback."""
+    if path is None:
+        return
     found, expected = checkpoints.read(path)["state_dict"], task.state_dict()
     shapes = [{name: getattr(value, "shape", None) for name, value in state.items()} for state in (found, expected)]
     wrong = next((name for name in {**shapes[0], **shapes[1]} if shapes[0].get(name) != shapes[1].get(name)), None)

@@ -210,7 +210,9 @@ def test_a_checkpoint_of_another_run_is_not_resumed_from(change, said, begun):
         resume.last_checkpoint(begun)
 
 
-@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"epoch,val/loss\n0,\xff")])
+@pytest.mark.parametrize(
+    "damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"epoch,val/loss\n0,\xff")]
+)
 def test_a_history_that_is_lost_is_in_the_checkpoint(damage, begun):
     damage(begun / "history.csv")
     assert resume.last_checkpoint(begun) == begun / "checkpoints" / "last.ckpt"

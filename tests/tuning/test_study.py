@@ -237,7 +237,8 @@ def test_what_a_space_gives_is_in_it(tmp_path):
     from optuna.distributions import IntDistribution
 
     distributions = {
-        "a": FloatDistribution(0.0, 1.0, step=0.1), "b": IntDistribution(1, 64, log=True), "c": IntDistribution(0, 9, step=3),
+        "a": FloatDistribution(0.0, 1.0, step=0.1), "b": IntDistribution(1, 64, log=True),
+        "c": IntDistribution(0, 9, step=3),
         "d": CategoricalDistribution([None, True, 1.5, "[32, 64]"]), "e": FloatDistribution(1e-5, 1e-1, log=True),
     }  # fmt: skip
     study = opened(tmp_path / "a", space=distributions, startup_trials=3)
