@@ -136,7 +136,7 @@ class Attribution:
     view_steps: int = 8
     noise_samples: int = 16
     noise: float = 0.15
-    window: float = 2 / 7
+    window: float = 0.2857
     quality: Quality = field(default_factory=Quality)
 
 

@@ -55,23 +55,22 @@ def test_six_runs_of_which_one_raises_one_is_killed_and_one_is_interrupted(small
 
 def test_three_kinds_of_death_lose_nothing(small, tmp_path):
     """kill -9, SIGTERM and memory that is out; given again, the sweep's results are those of an undisturbed one."""
-    epochs = ["budget.min_epochs=12", "budget.max_epochs=12"]
-    given = command(
-        "-m", "seed=0,1,2,3,4,5", *[text for text in small if not text.startswith(("budget", "hydra"))], *epochs
-    )
+    shared = [text for text in small if not text.startswith(("budget", "hydra"))]
+    given = command("-m", "seed=0,1,2,3,4,5", *shared, "budget.min_epochs=8", "budget.max_epochs=8")
     folder, undisturbed = tmp_path / "s", tmp_path / "u"
-    with subprocess.Popen([*given, "hydra.sweep.dir=s"], cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
-        os.kill(number_of(folder / "1"), signal.SIGKILL)
-        os.kill(number_of(folder / "2"), signal.SIGTERM)
-        number = number_of(folder / "3")
-        resource.prlimit(number, resource.RLIMIT_AS, (1 << 20, resource.prlimit(number, resource.RLIMIT_AS)[1]))
-        assert process.wait() == 1
-    assert statuses(folder) == {0: "done", 1: "failed", 2: "interrupted", 3: "failed", 4: "done", 5: "done"}
-    assert not left(tmp_path)
-    kept = {p: p.stat().st_mtime_ns for n in (0, 4, 5) for p in (folder / str(n)).rglob("*")}
-
-    for place in ("s", "u"):
-        subprocess.run([*given, f"hydra.sweep.dir={place}"], cwd=tmp_path, stdout=subprocess.DEVNULL, check=True)
+    quiet = {"cwd": tmp_path, "stdout": subprocess.DEVNULL}
+    with subprocess.Popen([*given, "hydra.sweep.dir=u"], **quiet) as beside:
+        with subprocess.Popen([*given, "hydra.sweep.dir=s"], **quiet) as process:
+            os.kill(number_of(folder / "1"), signal.SIGKILL)
+            os.kill(number_of(folder / "2"), signal.SIGTERM)
+            number = number_of(folder / "3")
+            resource.prlimit(number, resource.RLIMIT_AS, (1 << 20, resource.prlimit(number, resource.RLIMIT_AS)[1]))
+            assert process.wait() == 1
+        assert statuses(folder) == {0: "done", 1: "failed", 2: "interrupted", 3: "failed", 4: "done", 5: "done"}
+        assert not left(folder)
+        kept = {p: p.stat().st_mtime_ns for n in (0, 4, 5) for p in (folder / str(n)).rglob("*")}
+        subprocess.run([*given, "hydra.sweep.dir=s"], **quiet, check=True)
+        assert beside.wait() == 0
     assert statuses(folder) == dict.fromkeys(range(6), "done")
     assert {p: p.stat().st_mtime_ns for p in kept} == kept
     for number in range(6):
