@@ -107,7 +107,7 @@ def test_full_in_an_epoch(disk, given, tmp_path):
     wait_for(lambda: list(disk.folder.rglob("last.ckpt")), seconds=PATIENCE)
     disk.fill()
     run = next(disk.folder.rglob("config.yaml")).parent
-    refused(process, f"resume it with python -m scale.train resume={run}")
+    refused(process, f"resume the run with python -m scale.train resume={run}")
     assert not list(run.rglob("partial.ckpt")) + list(run.rglob("copy.ckpt"))
     disk.empty()
     done(begin([f"resume={run}"], tmp_path))
@@ -119,7 +119,7 @@ def test_full_while_figures_are_written(disk, given, tmp_path):
     wait_for(lambda: list(disk.folder.rglob("figures")), seconds=PATIENCE)
     disk.fill()
     run = next(disk.folder.rglob("config.yaml")).parent
-    refused(process, f"resume it with python -m scale.train resume={run}")
+    refused(process, f"resume the run with python -m scale.train resume={run}")
     assert not records(disk)
     disk.empty()
     done(begin([f"resume={run}"], tmp_path))

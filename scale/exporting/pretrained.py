@@ -85,9 +85,8 @@ def _network(path: Path, said: Any, allow: Sequence[str]) -> "nn.Module":
             "load_pretrained(..., allow=['my_package'])"
         )
     targets.check(node, allow, path="model", source=str(path))
-    wrong = next(
-        bounds.problems({"model": node, "trainer": {}}), None
-    )  # a network of 10^30 layers would be built for ever
+    # A network of 10^30 layers would be built for ever.
+    wrong = next(bounds.problems({"model": node, "trainer": {}}), None)
     if wrong:
         raise ValueError(f"{path} is damaged: {wrong}")
     if "pretrained" in node:

@@ -101,7 +101,7 @@ def cure(folder: Path) -> str:
     if (folder / METRICS).exists():
         return f"write its report with python -m scale.evaluate run={folder} report=true"
     if any((folder / CHECKPOINTS).glob("*.ckpt")):
-        return f"resume it with python -m scale.train resume={folder}"
+        return f"resume the run with python -m scale.train resume={folder}"
     return "give the same command again"
 
 
