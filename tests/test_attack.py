@@ -2,8 +2,8 @@
 
 Covers evaluate (run=, runs=, report=true, corruptions=), explain (run=, compare=), predict (run=, runs=), export,
 serve, report (runs=, a run folder, a sweep's folder), train (resume=, rerun=, a job of a sweep) and `load_run`.
-A study of a stranger is in `tuning/test_study.py`, an exported model in `exporting/test_export.py`. prepare, describe and
-benchmark open no run.
+A stranger's study is in `tuning/test_study.py`, an exported model in `exporting/test_export.py`. prepare, describe
+and benchmark open no run.
 """
 
 import importlib.util

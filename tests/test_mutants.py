@@ -1,4 +1,4 @@
-"""Random mutants of the package that no test of their room had noticed: one test each (see the research log)."""
+"""From a random sample of mutants, those for which reading had found no test that would notice: one test each."""
 
 import os
 import signal
