@@ -13,12 +13,11 @@ from omegaconf import OmegaConf
 
 import scale
 from scale import explain
-from scale.attribution.methods.grid import InputGrid
+from scale.attribution.methods.grid import MIDDLE_STRIDE, InputGrid
 from scale.attribution.report import colours
 from scale.attribution.report.trust_table import clear_best
 from scale.config import ConfigError, checks
 from scale.data import corruptions_volumes
-from scale.models.layers import MIDDLE_STRIDE
 from scale.models.scale_net import ScaleNet
 from scale.preparing import job as preparing
 from scale.preparing.splits import SPLITS
