@@ -1,5 +1,6 @@
 """A run in MLflow: all runs in one SQLite file beside the run folders, unless a server is named."""
 
+import logging
 import os
 import tempfile
 from collections.abc import Mapping
@@ -86,6 +87,7 @@ def arguments(
     """
     from mlflow.tracking import MlflowClient
 
+    logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of each table of the database
     uri = settings.get("tracking_uri") or os.environ.get("MLFLOW_TRACKING_URI")
     place = settings.get("artifact_location")
     if not uri:

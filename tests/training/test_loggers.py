@@ -54,7 +54,7 @@ def test_tensorboard(logged):
     assert {"figures/history", "figures/test_roc"} <= images
     assert len([tag for tag in images if tag.startswith("predictions/") and tag.endswith("/overlay")]) == 6
     (explained,) = [tag for tag in images if tag.startswith("explanations/")]
-    assert [image.step for image in found.Images(explained)] == [0, 6]
+    assert [image.step for image in found.Images(explained)] == [3, 6]
     assert "test/class 1/pr_curves" in found.Tags()["tensors"]
     assert b"| index | truth | prediction |" in found.Tensors("predictions/text_summary")[0].tensor_proto.string_val[0]
     start = found.summary_metadata["_hparams_/session_start_info"].plugin_data.content
