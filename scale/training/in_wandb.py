@@ -67,7 +67,7 @@ class WandbBackend(Backend):
 
         super().close(failed=failed)
         run = wandb.run
-        lies = Path(run.dir).parent if run is not None and run.settings.mode == "offline" else None
+        lies = Path(run.sync_dir) if run is not None and run.offline else None
         wandb.finish(exit_code=int(failed))
         if lies is not None:
             # Of a run that was resumed there are several, which belong together.
@@ -104,7 +104,7 @@ def charts(found: "Charts") -> dict[str, Any]:
             [name, *map(int, cells[::-1, ::-1].ravel())]
             for name, cells in zip(found.names, found.confusion, strict=True)
         ]
-        columns = ["label", "found", "missed", "false alarm", "rightly absent"]
+        columns: list[str | int] = ["label", "found", "missed", "false alarm", "rightly absent"]
         return {**drawn, "charts/test_confusion": wandb.Table(columns=columns, data=rows)}
     names = list(found.names)
     rows = [[names[a], names[b], int(n)] for a, row in enumerate(found.confusion) for b, n in enumerate(row)]

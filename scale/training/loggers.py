@@ -34,11 +34,16 @@ def build_loggers(config: DictConfig, folder: Path, *, name: str = "", tags: Seq
     Raises:
         ValueError: a package is not installed, a setting is none, a map does not exist.
     """
-    made: list[Backend] = []
-    for node in (config.logger or {}).values():
-        settings: dict[str, Any] = dict(plain(node))
+    nodes: list[dict[str, Any]] = [dict(plain(node)) for node in (config.logger or {}).values()]
+    for settings in nodes:
         _check(settings)
-        made.append(_build(settings, config, folder, name=name, tags=list(tags)))
+    made: list[Backend] = []
+    try:
+        for settings in nodes:
+            made.append(_build(settings, config, folder, name=name, tags=list(tags)))
+    except BaseException:
+        close_loggers(made, failed=True)
+        raise
     return made
 
 

@@ -114,13 +114,13 @@ def pictures(picture: np.ndarray, values: np.ndarray | None, *, signed: bool) ->
     low, high = colours.window(picture)
     grey = (picture.astype(float) - low) / (high - low)
     rgb = grey if picture.ndim == 3 and not volume else np.repeat(grey[..., None], 3, axis=-1)
-    cut = [rgb.take(point[axis], axis) for axis in range(3)] if volume else [rgb]
+    cut: list[np.ndarray] = [rgb.take(point[axis], axis) for axis in range(3)] if volume else [rgb]
     plain = _page(cut)
     if values is None:
         return plain, None
     rgba = colours.overlay(values, largest=colours.limit(values), signed=signed, opacity=OPACITY)
     over = [rgba.take(point[axis], axis) for axis in range(3)] if volume else [rgba]
-    laid = [
+    laid: list[np.ndarray] = [
         below * (1 - above[..., 3:]) + above[..., :3] * above[..., 3:] for below, above in zip(cut, over, strict=True)
     ]
     return plain, _page(laid)
