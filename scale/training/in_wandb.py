@@ -21,6 +21,7 @@ log = logging.getLogger("scale")
 BEGIN_SECONDS = 30  # that a W&B run may take to begin
 CURVES = ("train/loss", "train/main_loss", "val/loss", "val/auc", "val/acc", "lr", "explanations/*")  # over the epochs
 OURS = ("offline", "private", "log_model", "log_predictions", "samples", "overlay")  # keys that are not wandb.init's
+STAGING = "WANDB_DATA_DIR"  # where what is to be uploaded waits; W&B's own default is in the home folder
 BEGUN = re.compile(r"(?:offline-)?run-\d+_\d+-(.+)")
 
 
@@ -69,6 +70,8 @@ class WandbBackend(Backend):
         run = wandb.run
         lies = Path(run.sync_dir) if run is not None and run.offline else None
         wandb.finish(exit_code=int(failed))
+        if os.environ.get(STAGING) == _staging(self.logger.save_dir):
+            del os.environ[STAGING]
         if lies is not None:
             # Of a run that was resumed there are several, which belong together.
             parts = lies if len([*lies.parent.glob("offline-run-*")]) == 1 else lies.parent / "offline-run-*"
@@ -155,10 +158,15 @@ def begin(settings: Mapping[str, Any], folder: Path, *, name: str, tags: "list[s
     given = {key: value for key, value in settings.items() if key not in (*OURS, "_target_", "prefix")}
     given |= {"name": given.get("name") or name, "group": given.get("group") or group}
     given["tags"] = list(dict.fromkeys([*(given.get("tags") or ()), *tags]))
+    os.environ.setdefault(STAGING, _staging(folder))
     try:
         return wandb.init(dir=str(folder), id=_id(folder), resume="allow", settings=how, **given)
     except TypeError as error:
         raise ValueError(f"logger.wandb: {error}") from error
+
+
+def _staging(folder: str | Path) -> str:
+    return str(Path(folder).absolute() / "wandb")
 
 
 def _id(folder: Path) -> str | None:

@@ -67,7 +67,8 @@ def test_a_volume_is_shown_as_the_planes_through_the_maps_peak():
 
 
 @pytest.mark.parametrize(
-    ("shape", "seen"), [((28, 28), (112, 112, 3)), ((28, 28, 3), (112, 112, 3)), ((4, 28, 28), None)]
+    ("shape", "seen"),
+    [((28, 28), (112, 112, 3)), ((28, 28, 3), (112, 112, 3)), ((4, 28, 28), (112, 3 * 112 + 3 * 4, 3))],
 )
 def test_pictures_without_a_map(shape, seen):
     plain, laid = samples.pictures(np.arange(np.prod(shape)).reshape(shape).astype(np.uint8), None, signed=False)

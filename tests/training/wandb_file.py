@@ -16,7 +16,7 @@ class Written:
     history: list = field(default_factory=list)
     summary: dict = field(default_factory=dict)
     axes: dict = field(default_factory=dict)  # x axis by metric
-    artifacts: dict = field(default_factory=dict)  # paths of the files by type
+    artifacts: dict = field(default_factory=dict)  # by name: where each file waits to be uploaded, by its own path
     files: object = None  # folder of the media
 
     def table(self, name):
@@ -58,20 +58,29 @@ def _records(path):
     return records
 
 
+def _put(node, item):
+    """A record's value at its place: a name, or the names of the dicts that lead to it."""
+    *above, last = item.nested_key or [item.key]
+    for name in above:
+        node = node.setdefault(name, {})
+    node[last] = json.loads(item.value_json)
+
+
 def read(folder):
     """The newest offline run below a run folder."""
     path = sorted(folder.glob("wandb/offline-run-*/run-*.wandb"))[-1]
     found, names = Written(files=path.parent / "files"), []
     for record in _records(path):
         for item in [*record.run.config.update, *record.config.update]:
-            found.config[item.key or item.nested_key[0]] = json.loads(item.value_json)
+            _put(found.config, item)
         if record.HasField("run"):
             found.run = record.run
         if record.HasField("history"):
-            row = {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
-            found.history.append(row)
+            found.history.append({})
+            for item in record.history.item:
+                _put(found.history[-1], item)
         for item in record.summary.update:
-            found.summary[item.key or "/".join(item.nested_key)] = json.loads(item.value_json)
+            _put(found.summary, item)
         if record.HasField("metric"):
             names.append(record.metric.name or record.metric.glob_name)
             axis = record.metric.step_metric
@@ -79,6 +88,6 @@ def read(folder):
                 axis = names[record.metric.step_metric_index - 1]
             found.axes[names[-1]] = axis
         artifact = record.artifact if record.HasField("artifact") else record.request.log_artifact.artifact
-        if artifact.type in ("model", "predictions"):
-            found.artifacts[artifact.type] = [entry.path for entry in artifact.manifest.contents]
+        if artifact.name:
+            found.artifacts[artifact.name] = {entry.path: entry.local_path for entry in artifact.manifest.contents}
     return found
