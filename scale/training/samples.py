@@ -113,8 +113,8 @@ def pictures(picture: np.ndarray, values: np.ndarray | None, *, signed: bool) ->
     point = [n // 2 for n in picture.shape] if values is None or not volume else peak(values)
     low, high = colours.window(picture)
     grey = (picture.astype(float) - low) / (high - low)
-    rgb = grey if picture.ndim == 3 and not volume else np.repeat(grey[..., None], 3, axis=-1)
-    cut: list[np.ndarray] = [rgb.take(point[axis], axis) for axis in range(3)] if volume else [rgb]
+    rgb: np.ndarray = grey if picture.ndim == 3 and not volume else np.repeat(grey[..., None], 3, axis=-1)
+    cut = [rgb.take(point[axis], axis) for axis in range(3)] if volume else [rgb]
     plain = _page(cut)
     if values is None:
         return plain, None
