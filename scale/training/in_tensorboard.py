@@ -22,7 +22,8 @@ class TensorBoardBackend(Backend):
     def configuration(self, config: Mapping[str, Any], folder: Path) -> None:
         """Keeps what decides the result: the tab of hyper-parameters compares that, not where files are."""
         self.logger.log_hyperparams(config)
-        leaves = {key: value for key, value in flat(config) if kind(key) in (Kind.WHAT, Kind.RECIPE)}
+        decides = (Kind.WHAT, Kind.RECIPE)
+        leaves = {key: value for key, value in flat(config) if kind(key) in decides and not key.endswith("_target_")}
         self._chosen = {
             key: value if isinstance(value, str | bool | int | float) else str(value) for key, value in leaves.items()
         }
