@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 DATABASE, ARTIFACTS = "mlflow.db", "mlflow"
 OURS = ("log_model", "log_predictions", "samples", "overlay")
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # its page opens as that of trainings, not of chats
 TAG = "scale.run"  # the run's own name, by which a resumed run finds its MLflow run
 
 
@@ -100,7 +101,7 @@ def arguments(
     with FileLock(lock):  # jobs that begin together must not all make the tables
         client = MlflowClient(uri)
         found = client.get_experiment_by_name(experiment)
-        number = found.experiment_id if found else client.create_experiment(experiment, artifact_location=place)
+        number = found.experiment_id if found else client.create_experiment(experiment, place, tags=KIND)
         begun = client.search_runs([number], filter_string=f"tags.`{TAG}` = '{mine}'") if mine else []
     own = {**(settings.get("tags") or {}), **tags, TAG: mine or ""}
     return {
