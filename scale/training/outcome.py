@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -188,11 +188,6 @@ def table(metrics: Mapping[str, Any]) -> str:
     if metrics["problem"] == "binary" and classes:
         lines.append(f"positive class: {classes[1]}")
     return "\n".join(lines)
-
-
-def summary(metrics: Mapping[str, Any], splits: Iterable[str]) -> dict[str, Any]:
-    """The scores of splits as loggers take them, by names such as `test/auc`."""
-    return {f"{split}/{name}": value for split in splits for name, value in metrics[split].items()}
 
 
 def finish(folder: Path, metrics: dict[str, Any], *, rerun: str | None) -> None:
