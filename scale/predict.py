@@ -17,9 +17,10 @@ HELP = """\
 usage: python -m scale.predict run=DIR | "runs=[DIR,DIR]" input=FILE|DIR|CSV|NPZ output=DIR [key=value ...]
 
 Predicts files: output/predictions.csv has the predicted class, a calibrated probability for each class, the conformal
-set, the entropy, and whether the file looks unlike the training data. Files that cannot be used are named in
-output/skipped.csv, and make the exit status 3. The same call again resumes. With labels (class folders, a column
-of the CSV) it is an external validation: metrics with intervals beside the run's own test. Research only.
+set, the entropy, and whether the file looks unlike the training data (its features lie further from theirs than those
+of 95 % of val). Files that cannot be used are named in output/skipped.csv, and make the exit status 3. The same call
+again resumes. With labels (class folders, a column of the CSV) it is an external validation: metrics with intervals
+beside the run's own test. With explain=METHOD output/explanations.html shows every file. Research only.
 
   python -m scale.predict run=DIR input=scan.nii.gz output=out explain=integrated_gradients
   python -m scale.predict run=DIR input=FOLDER output=out
@@ -83,6 +84,12 @@ def predict(config: DictConfig) -> int:
         print(f"shard {shard.number}: {found.predicted} files predicted; still to be done: {found.missing}")
     else:
         print(f"{found.predicted} files predicted: {folder}/predictions.csv (research only)")
+    if found.unlike:
+        told = predictor.uncertainty.unlike
+        print(
+            f"{found.unlike} look unlike the training data ({told.score} score above {told.threshold:.4g}, which 5 % "
+            "of val exceeds): do not trust their predictions"
+        )
     if found.skipped:
         print(f"{found.skipped} files skipped" + ("" if found.missing else f": {folder}/skipped.csv"))
     return SKIPPED if found.skipped else 0

@@ -183,7 +183,8 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[st
         }
         if trainer.is_global_zero:
             write_averaged(folder, averaged)
-            figures = outcome.write(folder, metrics, datamodule, outputs, partial=metrics["partial"])
+            device = trainer.strategy.root_device
+            figures = outcome.write(folder, metrics, datamodule, outputs, net=task.net, device=device)
             loggers.log_results(
                 logger, outcome.summary(metrics, (*outputs, *averaged)), figures, step=trainer.global_step
             )

@@ -4,8 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from scale.exporting.network import VERSION, fitted
+from scale.inference.familiarity import Reference
 from scale.inference.predictor import Member, Predictor
+from scale.inference.uncertainty import MAHALANOBIS
 from scale.preparing.preprocess import Preprocessing
 from scale.runs.inputs import Inputs
 from scale.tasks.problem import Problem
@@ -48,11 +52,11 @@ def load_pretrained(place: str | Path, *, device: str = "cpu") -> Predictor:
         uncertainty = fitted(said["uncertainty"], problem.name)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{folder / CONFIG} cannot be read ({error})") from error
-    member = _member(folder, said)
+    member = _member(folder, said, known=uncertainty.unlike.score == MAHALANOBIS)
     return Predictor([member], inputs=inputs, problem=problem, fitted=uncertainty, device=device)
 
 
-def _member(folder: Path, said: dict[str, Any]) -> Member:
+def _member(folder: Path, said: dict[str, Any], *, known: bool) -> Member:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -67,12 +71,15 @@ def _member(folder: Path, said: dict[str, Any]) -> Member:
     try:
         state = load_file(folder / WEIGHTS)
         mean, std = state.pop("mean"), state.pop("std")
+        reference = None
+        if known:
+            reference = Reference(state.pop("center").numpy(), state.pop("whitening").numpy(), np.empty(0))
         net.load_state_dict({key.removeprefix("net."): value for key, value in state.items()})
     except (SafetensorError, KeyError, RuntimeError) as error:
         raise ValueError(
             f"{folder / WEIGHTS} does not fit the network of {CONFIG} ({str(error).splitlines()[0]})"
         ) from error
-    return Member(net.eval(), mean, std)
+    return Member(net.eval(), mean, std, reference)
 
 
 def _download(repository: str) -> Path:

@@ -102,15 +102,20 @@ def test_other_runtimes_take_any_batch(run3d, tmp_path, name):
     """Two exporters, which take a minute; the file's own metadata says what it is."""
     run_export(run3d, tmp_path / "m", format=name)
     run = scale.load_run(run3d)
-    deployed = network.of_run(run)
+    deployed = network.of_predictor(Predictor.of_runs([run]))
     call = formats.runner(tmp_path / "m" / formats.FILES[name], name, deployed)
-    for batch in (1, 5):
-        images = np.random.default_rng(batch).integers(0, 256, (batch, 1, 28, 28, 28), np.uint8)
-        assert np.allclose(call(images), deployed(torch.from_numpy(images))[0], atol=1e-5)
     if name == "onnx":
         import onnxruntime
 
-        found = onnxruntime.InferenceSession(tmp_path / "m" / "model.onnx").get_modelmeta().custom_metadata_map
+        session = onnxruntime.InferenceSession(tmp_path / "m" / "model.onnx")
+    for batch in (1, 5):
+        images = np.random.default_rng(batch).integers(0, 256, (batch, 1, 28, 28, 28), np.uint8)
+        assert np.allclose(call(images), deployed(torch.from_numpy(images))[0], atol=1e-5)
+        if name == "onnx":
+            (distance,) = session.run(["distance"], {"images": images})
+            assert np.allclose(distance, deployed(torch.from_numpy(images))[2], rtol=1e-3)
+    if name == "onnx":
+        found = session.get_modelmeta().custom_metadata_map
         said = json.loads(found["scale"])
     else:
         extra = {"scale.json": ""}

@@ -1,0 +1,169 @@
+"""How far an image lies from the training data, in the features that a network's head reads.
+
+The Mahalanobis distance (arXiv:1807.03888) to the training samples' features as one cloud, whatever their labels, with
+Ledoit and Wolf's shrinkage of the covariance (doi:10.1016/S0047-259X(03)00096-4), which holds where a network has more
+features than there are samples. A threshold comes from val, whose samples the network was not fitted to.
+"""
+
+import copy
+import hashlib
+import logging
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scale.utils.files import replacing
+
+if TYPE_CHECKING:
+    import torch
+
+    from scale.data.datamodule import ImageDataModule
+    from scale.runs.load import Run
+
+log = logging.getLogger("scale")
+NAME = "familiarity.npz"
+MOST = 4000  # training samples that are looked at, spread over the split
+BATCH = 64
+UNLIKE = 0.05  # share of files like those of val that lie beyond the threshold
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The features of a run's training samples.
+
+    Attributes:
+        center: (F,), their mean.
+        whitening: (F, F); a feature vector's difference from the mean, times it, has the distance as its length.
+        val: (N,), distances of the val samples in their order.
+    """
+
+    center: np.ndarray
+    whitening: np.ndarray
+    val: np.ndarray
+
+    def distance(self, features: np.ndarray) -> np.ndarray:
+        """Distances (N,) of features (N, F)."""
+        return np.asarray(np.linalg.norm((features - self.center) @ self.whitening, axis=1))
+
+
+def fit(train: np.ndarray, val: np.ndarray) -> Reference:
+    """From features (N, F) of the training samples, and those of val."""
+    from sklearn.covariance import ledoit_wolf
+
+    train = np.asarray(train, np.float64)
+    center, scale = train.mean(axis=0), train.std(axis=0)
+    scale = np.maximum(scale, 1e-3 * max(scale.mean(), 1e-12))  # features that hardly vary must not decide alone
+    covariance, _ = ledoit_wolf((train - center) / scale, assume_centered=True)
+    values, vectors = np.linalg.eigh(covariance)
+    whitening = vectors / np.sqrt(np.maximum(values, 1e-6 * values.max())) / scale[:, None]
+    found = Reference(center.astype(np.float32), whitening.astype(np.float32), np.empty(0))
+    return Reference(found.center, found.whitening, found.distance(np.asarray(val, np.float32)).astype(np.float32))
+
+
+def threshold(scores: np.ndarray) -> float:
+    """What a share `UNLIKE` of files like these exceeds: the conformal quantile of scores (N,), the largest of few."""
+    place = min(len(scores), int(np.ceil((len(scores) + 1) * (1 - UNLIKE))))
+    return float(np.sort(scores)[place - 1])
+
+
+def measure(net: "torch.nn.Module", datamodule: "ImageDataModule", *, device: "torch.device | str") -> Reference:
+    """Of a trained network and the data it was trained on.
+
+    Args:
+        net: with `forward_features`; stays where it is.
+        datamodule: set up.
+        device: where to compute.
+    """
+    training, place = net.training, next(net.parameters()).device
+    net.eval().to(device)
+    try:
+        rows = datamodule.train_indices
+        chosen = rows[np.unique(np.linspace(0, len(rows) - 1, MOST).astype(int))]
+        val = np.arange(len(datamodule.splits["val"].labels))
+        return fit(*(_features(net, datamodule, split, own) for split, own in (("train", chosen), ("val", val))))
+    finally:
+        net.train(training).to(place)
+
+
+def keep(folder: Path, net: "torch.nn.Module", found: Reference) -> None:
+    """Writes it into a run's folder, bound to the weights it was measured with."""
+    arrays = {"center": found.center, "whitening": found.whitening, "val": found.val}
+    with replacing(folder / NAME) as file:
+        np.savez(file, weights=np.array(_digest(net)), **arrays)
+
+
+def of_run(run: "Run", *, device: str = "cpu") -> Reference | str:
+    """That of a finished run: kept in its folder, else measured once, where the run's data are at hand.
+
+    Returns:
+        It, or why there is none.
+    """
+    found = _read(run)
+    if found is not None:
+        return found
+    datamodule = copy.copy(run.datamodule)
+    if hasattr(datamodule, "source"):  # nothing is downloaded for it
+        datamodule.source = {**datamodule.source, "download": False}
+    try:
+        datamodule.setup()
+    except (OSError, ValueError) as error:
+        return f"the run's data are not at hand ({' '.join(str(error).split()):.200})"
+    log.info("measuring once how the training data look to the network")
+    found = measure(run.model.net, datamodule, device=device)
+    try:
+        keep(run.folder, run.model.net, found)
+    except OSError as error:
+        log.info("it is not kept: %s", error)
+    return found
+
+
+def _read(run: "Run") -> Reference | None:
+    """What the folder has, where it is of these weights and makes sense."""
+    path = run.folder / NAME
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays: dict[str, Any] = {name: file[name] for name in ("center", "whitening", "val", "weights")}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    if str(arrays.pop("weights")) != _digest(run.model.net):
+        return None
+    width, count = getattr(run.model.net, "num_features", None), len(run.predictions["val"]["labels"])
+    shapes = {"center": (width,), "whitening": (width, width), "val": (count,)}
+    sound = all(value.shape == shapes[name] and np.isfinite(value).all() for name, value in arrays.items())
+    return Reference(**arrays) if sound else None
+
+
+def _digest(net: "torch.nn.Module") -> str:
+    """Tells other weights."""
+    found = hashlib.sha256()
+    for name, value in net.state_dict().items():
+        found.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()
+
+
+def _features(
+    net: "torch.nn.Module", datamodule: "ImageDataModule", split: str, rows: Sequence[int] | np.ndarray
+) -> np.ndarray:
+    import torch
+
+    weight = next(net.parameters())
+    parts = []
+    for images in _images(datamodule, split, rows):
+        with torch.inference_mode():
+            given = datamodule.prepare({"image": images.to(weight.device)})["image"].to(weight.dtype)
+            parts.append(net.forward_features(given).float().cpu().numpy())  # type: ignore[operator]
+    return np.concatenate(parts)
+
+
+def _images(datamodule: "ImageDataModule", split: str, rows: Sequence[int] | np.ndarray) -> "Iterator[torch.Tensor]":
+    from scale.data.loading import BatchDataset
+
+    dataset = BatchDataset(datamodule.splits[split], spatial_dims=datamodule.info.spatial_dims)
+    for start in range(0, len(rows), BATCH):
+        yield dataset[np.asarray(rows[start : start + BATCH]), 0, 0, 0]["image"]
