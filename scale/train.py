@@ -183,8 +183,9 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[st
         }
         if trainer.is_global_zero:
             write_averaged(folder, averaged)
-            device = trainer.strategy.root_device
-            figures = outcome.write(folder, metrics, datamodule, outputs, net=task.net, device=device)
+            figures = outcome.write(
+                folder, metrics, datamodule, outputs, net=task.net, device=trainer.strategy.root_device
+            )
             loggers.log_results(
                 logger, outcome.summary(metrics, (*outputs, *averaged)), figures, step=trainer.global_step
             )
