@@ -12,6 +12,7 @@ from scale.inference.predictor import Member, Predictor
 from scale.inference.uncertainty import MAHALANOBIS
 from scale.preparing.preprocess import Preprocessing
 from scale.runs.inputs import Inputs
+from scale.runs.reading import METRICS
 from scale.tasks.problem import Problem
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -20,6 +21,12 @@ NETWORKS = (  # the classes that a downloaded file may name
     "scale.models.baselines.ResNet",
     "scale.models.timm_net.TimmNet",
 )
+
+
+def is_exported(folder: str | Path) -> bool:
+    """Whether a folder is what `scale.export` wrote, and no run."""
+    place = Path(folder).expanduser()
+    return (place / CONFIG).is_file() and not (place / METRICS).exists()
 
 
 def load_pretrained(place: str | Path, *, device: str = "cpu") -> Predictor:
@@ -53,7 +60,7 @@ def load_pretrained(place: str | Path, *, device: str = "cpu") -> Predictor:
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{folder / CONFIG} cannot be read ({error})") from error
     member = _member(folder, said, known=uncertainty.unlike.score == MAHALANOBIS)
-    return Predictor([member], inputs=inputs, problem=problem, fitted=uncertainty, device=device)
+    return Predictor([member], inputs=inputs, problem=problem, fitted=uncertainty, device=device, place=folder)
 
 
 def _member(folder: Path, said: dict[str, Any], *, known: bool) -> Member:

@@ -157,7 +157,7 @@ def _fingerprint(samples: Sequence[Sample]) -> str:
 def _claim(folder: Path, predictor: Predictor, listing: Listing, shard: Shard, explainer: Explainer | None) -> None:
     """Writes what the folder holds, or compares it."""
     record = {
-        "runs": [str(run.folder.absolute()) for run in predictor.runs],
+        "runs": [str(place.absolute()) for place in predictor.places],
         "samples": len(listing.samples),
         "first": listing.samples[0].name if listing.samples else None,
         "last": listing.samples[-1].name if listing.samples else None,

@@ -105,8 +105,8 @@ class Explainer:
     @property
     def header(self) -> dict[str, str]:
         """Facts under the page's title."""
-        names = ", ".join(run.folder.name for run in self.predictor.runs)
-        return {"model": names or self.predictor.inputs.title, "method": self.method, "use": "research only"}
+        names = ", ".join(place.name for place in self.predictor.places)
+        return {"model": names, "method": self.method, "use": "research only"}
 
 
 def file_name(name: str) -> str:

@@ -61,6 +61,7 @@ class Predictor:
         fitted: how far predictions can be believed.
         device: where to compute.
         runs: of the members, where they are runs.
+        place: folder of an exported network, where they are none.
     """
 
     def __init__(
@@ -72,9 +73,11 @@ class Predictor:
         fitted: Uncertainty,
         device: str = "cpu",
         runs: Sequence["Run"] = (),
+        place: Path | None = None,
     ) -> None:
         self.members, self.inputs, self.task, self.device = list(members), inputs, problem, device
         self.problem, self.uncertainty, self.runs = problem.name, fitted, list(runs)
+        self.places = [run.folder for run in runs] if place is None else [place]
         for member in members:
             member.net.to(device).eval()
 

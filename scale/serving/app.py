@@ -90,6 +90,7 @@ def create_app(predictor: Predictor, *, explainer: Explainer | None, max_bytes: 
             "notice": NOTICE,
             "kinds": kinds,
             "limit": f"{max_bytes >> 20} MB",
+            "bytes": str(max_bytes),
             "explains": "true" if explainer is not None else "false",
         }
         for key, value in values.items():

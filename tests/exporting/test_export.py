@@ -3,9 +3,11 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 import scale
 from scale.config import compose
@@ -13,6 +15,7 @@ from scale.export import export
 from scale.exporting import formats, network
 from scale.exporting.pretrained import CONFIG, WEIGHTS
 from scale.inference.predictor import Predictor
+from scale.predict import predict
 
 
 def run_export(run, output, **options):
@@ -43,6 +46,26 @@ def test_the_test_split_gives_the_runs_own_scores(run2d, tmp_path, capsys):
     said = run_export(run2d, tmp_path / "m")
     metrics = json.loads((run2d / "metrics.json").read_text())["test"]
     assert f"AUC {metrics['auc']:.3f}  ACC {metrics['acc']:.3f} (n = 24)" in said[0]
+
+
+def test_the_command_predicts_with_an_exported_folder(run2d, exported, tmp_path):
+    """Also with how the training data look: the same table as the run's, without the run and its data."""
+    images = np.random.default_rng(0).integers(0, 256, (3, 28, 28, 3), np.uint8)
+    for number, image in enumerate(images):
+        (tmp_path / "in" / "class 1").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(tmp_path / "in" / "class 1" / f"{number}.png")
+    tables = []
+    for place in (run2d, exported):
+        output = tmp_path / place.name
+        given = [f"run={place}", f"input={tmp_path}/in", f"output={output}", "workers=1", "accelerator=cpu"]
+        assert predict(compose(given, name="predict")) == 0
+        tables.append(pd.read_csv(output / "predictions.csv"))
+    numbers = tables[0].select_dtypes("number").columns
+    assert "unlike_score" in numbers
+    assert np.allclose(tables[0][numbers], tables[1][numbers], rtol=1e-4, atol=1e-6)
+    assert (tables[0]["set"].fillna("") == tables[1]["set"].fillna("")).all()
+    with pytest.raises(ValueError, match=r"exported with alpha=0\.1"):
+        predict(compose([*given, "alpha=0.3"], name="predict"))
 
 
 def test_the_card(run2d, exported):
