@@ -4,7 +4,6 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import hydra
 from omegaconf import DictConfig
@@ -12,9 +11,6 @@ from omegaconf import DictConfig
 from scale import config as configuration
 from scale.config.help import show_help
 from scale.utils.cli import one_line_errors
-
-if TYPE_CHECKING:
-    from scale.inference.predictor import Predictor
 
 SKIPPED = 3  # exit status where files could not be used
 HELP = """\
@@ -56,14 +52,21 @@ def predict(config: DictConfig) -> int:
         raise ValueError(f"split={config.split}: give train, val or test")
     import torch
 
+    from scale.exporting.pretrained import load_predictor
     from scale.inference import job
     from scale.inference.listing import listing_of
     from scale.inference.maps import Explainer
+    from scale.runs.predict import find_device
 
     shard, folder = job.Shard(config.shard, config.shards), Path(config.output).expanduser()
     if config.threads:
         torch.set_num_threads(config.threads)
-    predictor = _predictor(config)
+    predictor = load_predictor(
+        [config.run] if config.run is not None else config.runs,
+        device=find_device(config.accelerator),
+        alpha=config.alpha,
+        calibrate=bool(config.calibrate),
+    )
     source = None if config.source is None else Path(config.source).expanduser()
     listing = listing_of(Path(config.input).expanduser(), predictor.inputs.classes, source=source, split=config.split)
     explainer = None if config.explain is None else Explainer(predictor, config.explain, folder)
@@ -91,26 +94,6 @@ def predict(config: DictConfig) -> int:
     if found.skipped:
         print(f"{found.skipped} files skipped" + ("" if found.missing else f": {folder}/skipped.csv"))
     return SKIPPED if found.skipped else 0
-
-
-def _predictor(config: DictConfig) -> "Predictor":
-    """Of the run or runs, or of an exported folder, whose sets and temperature are those it was exported with."""
-    from scale.exporting.pretrained import is_exported, load_pretrained
-    from scale.inference.predictor import Predictor
-    from scale.runs.load import load_run
-    from scale.runs.predict import find_device
-
-    device = find_device(config.accelerator)
-    if config.run is None or not is_exported(config.run):
-        runs = [load_run(place) for place in ([config.run] if config.run is not None else config.runs)]
-        return Predictor.of_runs(runs, device=device, alpha=config.alpha, calibrate=bool(config.calibrate))
-    found = load_pretrained(config.run, device=device)
-    if config.alpha != found.uncertainty.alpha or not config.calibrate:
-        raise ValueError(
-            f"run={config.run} was exported with alpha={found.uncertainty.alpha} and its temperature: "
-            "give these, or the run itself, or export it again with another alpha"
-        )
-    return found
 
 
 def _job(config: DictConfig) -> int | None:

@@ -1,6 +1,7 @@
 """Reading back what `python -m scale.export format=safetensors` has written, from a folder or Hugging Face's hub."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,33 @@ NETWORKS = (  # the classes that a downloaded file may name
 )
 
 
-def is_exported(folder: str | Path) -> bool:
-    """Whether a folder is what `scale.export` wrote, and no run."""
-    place = Path(folder).expanduser()
-    return (place / CONFIG).is_file() and not (place / METRICS).exists()
+def load_predictor(
+    places: Sequence[str | Path], *, device: str, alpha: float = 0.1, calibrate: bool = True
+) -> Predictor:
+    """Of runs, or of one folder that `scale.export` has written.
+
+    Args:
+        places: folders.
+        device: where to compute.
+        alpha: share of conformal sets that may miss the true class.
+        calibrate: divide logits by the temperature that fits val best.
+
+    Raises:
+        FileNotFoundError: there is no finished run, or the exported folder lacks a file.
+        ValueError: runs that do not go together, or another alpha than the folder was exported with.
+    """
+    from scale.runs.load import load_run
+
+    first = Path(places[0]).expanduser()
+    if len(places) > 1 or not (first / CONFIG).is_file() or (first / METRICS).exists():
+        return Predictor.of_runs([load_run(place) for place in places], device=device, alpha=alpha, calibrate=calibrate)
+    found = load_pretrained(first, device=device)
+    if alpha != found.uncertainty.alpha or not calibrate:
+        raise ValueError(
+            f"run={first} was exported with alpha={found.uncertainty.alpha} and its temperature: "
+            "give these, or the run itself, or export it again with another alpha"
+        )
+    return found
 
 
 def load_pretrained(place: str | Path, *, device: str = "cpu") -> Predictor:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scale.utils.files import replacing
+from scale.utils.files import exclusive, replacing
 
 if TYPE_CHECKING:
     import torch
@@ -112,13 +112,18 @@ def of_run(run: "Run", *, device: str = "cpu") -> Reference | str:
         datamodule.setup()
     except (OSError, ValueError) as error:
         return f"the run's data are not at hand ({' '.join(str(error).split()):.200})"
-    log.info("measuring once how the training data look to the network")
-    found = measure(run.model.net, datamodule, device=device)
     try:
-        keep(run.folder, run.model.net, found)
+        with exclusive(run.folder / f".{NAME}.lock", hint="it is not kept"):  # shards start at the same moment
+            found = _read(run) or _measured(run, datamodule, device)
+            keep(run.folder, run.model.net, found)
     except OSError as error:
-        log.info("it is not kept: %s", error)
-    return found
+        log.warning("%s", error)
+    return found or _measured(run, datamodule, device)
+
+
+def _measured(run: "Run", datamodule: "ImageDataModule", device: str) -> Reference:
+    log.info("measuring once how the training data look to the network")
+    return measure(run.model.net, datamodule, device=device)
 
 
 def _read(run: "Run") -> Reference | None:

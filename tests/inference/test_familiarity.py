@@ -89,6 +89,19 @@ def test_without_the_data_the_energy_is_used_and_said(run2d, tmp_path, caplog, m
     assert np.isfinite(predictor.predict(image)["unlike_score"]).all()
 
 
+def test_a_run_folder_that_cannot_be_written(run2d, tmp_path, caplog, monkeypatch):
+    shutil.copytree(run2d, tmp_path / "run")
+    (tmp_path / "run" / familiarity.NAME).unlink()
+    run = scale.load_run(tmp_path / "run")
+
+    def full(*_):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(familiarity, "keep", full)
+    assert familiarity.of_run(run).val.shape == (40,)
+    assert "Read-only" in caplog.text
+
+
 def test_nothing_is_downloaded_for_it(run2d, tmp_path, monkeypatch):
     from scale.data.datamodule import MedMNISTDataModule
 
