@@ -41,7 +41,7 @@ def predict(config: DictConfig) -> int:
         FileExistsError: the output holds other predictions.
         ValueError: a value, label or method that does not fit the run.
     """
-    if (config.run is None) == (config.runs is None):
+    if (config.run is None) == (not config.runs):
         raise ValueError('give run=<folder of a finished run> or "runs=[<folder>,<folder>]"')
     for key, example in (("input", "FILE, DIR, CSV or NPZ"), ("output", "DIR")):
         if config[key] is None:

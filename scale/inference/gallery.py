@@ -9,16 +9,24 @@ from typing import Any
 from scale.attribution.report import page
 
 PAGE = "explanations.html"
+BLOCK = 1 << 20
 MOST, LARGEST = 100, 32 << 20  # files and bytes of one page, beyond which a browser opens it slowly
 
 
 def mend(path: Path) -> None:
     """Takes away a last line that a process did not finish when it was killed."""
-    if path.is_file():
-        content = path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            os.truncate(path, whole)
+    if not path.is_file():
+        return
+    end = path.stat().st_size
+    with path.open("rb") as file:
+        while end:
+            start = max(0, end - BLOCK)
+            file.seek(start)
+            if (place := file.read(end - start).rfind(b"\n")) >= 0:
+                end = start + place + 1
+                break
+            end = start
+    os.truncate(path, end)
 
 
 def keep(path: Path, rows: Sequence[int], entries: Sequence[Mapping[str, Any]]) -> None:

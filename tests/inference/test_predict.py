@@ -301,6 +301,20 @@ def test_the_page_shows_every_file_of_all_batches_shards_and_calls(run2d, tmp_pa
     assert '<a href="explanations.html">before</a>' in pages[1].read_text()
 
 
+def test_a_line_that_was_cut_off_is_taken_away(tmp_path, monkeypatch):
+    monkeypatch.setattr(gallery, "BLOCK", 4)
+    for content, whole in (
+        (b"1\tfirst\n2\tsecond and", b"1\tfirst\n"),
+        (b"1\tfirst\n", b"1\tfirst\n"),
+        (b"1\tfir", b""),
+        (b"", b""),
+    ):
+        (tmp_path / "shown").write_bytes(content)
+        gallery.mend(tmp_path / "shown")
+        assert (tmp_path / "shown").read_bytes() == whole
+    gallery.mend(tmp_path / "none")
+
+
 def test_uncertainty():
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 2, (4000, 3))
