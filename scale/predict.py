@@ -56,6 +56,7 @@ def predict(config: DictConfig) -> int:
     from scale.inference import job
     from scale.inference.listing import listing_of
     from scale.inference.maps import Explainer
+    from scale.inference.uncertainty import CALLED
     from scale.runs.predict import find_device
 
     shard, folder = job.Shard(config.shard, config.shards), Path(config.output).expanduser()
@@ -88,8 +89,8 @@ def predict(config: DictConfig) -> int:
     if found.unlike:
         told = predictor.uncertainty.unlike
         print(
-            f"{found.unlike} look unlike the training data ({told.score} score above {told.threshold:.4g}, which 5 % "
-            "of val exceeds): do not trust their predictions"
+            f"{found.unlike} look unlike the training data ({CALLED[told.score]} above {told.threshold:.4g}, "
+            "which 5 % of val exceeds): do not trust their predictions"
         )
     if found.skipped:
         print(f"{found.skipped} files skipped" + ("" if found.missing else f": {folder}/skipped.csv"))

@@ -19,6 +19,7 @@ from scale.preparing.samples import Sample
 from scale.readers import Picture
 
 FOLDER = "maps"
+UNLIKE = "This file looks unlike the training data: neither its prediction nor its map may mean anything."
 
 
 class Explainer:
@@ -98,9 +99,9 @@ class Explainer:
         }
         chance = f"{row[f'p_{explained}']:.2f}"
         signed = {self.method: METHODS[self.method].signed}
-        return page.Sample(
-            f"{name}: {row['predicted']} ({explained} {chance})", drawn, {self.method: values}, None, facts, signed
-        )
+        title = f"{name}: {row['predicted']} ({explained} {chance})"
+        warning = UNLIKE if row["unlike_training"] else ""
+        return page.Sample(title, drawn, {self.method: values}, None, facts, signed, warning)
 
     @property
     def header(self) -> dict[str, str]:

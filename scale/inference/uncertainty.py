@@ -13,6 +13,7 @@ from scale.evaluation.conformal import Conformal, calibrate, least_samples
 from scale.inference import familiarity
 
 MAHALANOBIS, ENERGY = "mahalanobis", "energy"
+CALLED = {MAHALANOBIS: "Mahalanobis distance of the features", ENERGY: "energy of the logits"}
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from scale.attribution.report.page import write_page
 from scale.inference.maps import Explainer
 from scale.inference.predictor import Predictor
+from scale.inference.uncertainty import CALLED
 from scale.readers import UnreadableError
 from scale.serving.upload import read_upload
 
@@ -127,7 +128,7 @@ def create_app(predictor: Predictor, *, explainer: Explainer | None, max_bytes: 
             unlike_training=row["unlike_training"],
             unlike_score=row["unlike_score"],
             unlike_threshold=predictor.uncertainty.unlike.threshold,
-            unlike_by=predictor.uncertainty.unlike.score,
+            unlike_by=CALLED[predictor.uncertainty.unlike.score],
         )
 
     @app.post("/explain", response_class=HTMLResponse)

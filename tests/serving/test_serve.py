@@ -73,7 +73,7 @@ def test_an_image(client, tmp_path, monkeypatch):
         found["probabilities"][name] == pytest.approx(own[f"p_{name}"], abs=1e-6) for name in predictor.inputs.classes
     )
     assert found["unlike_training"] == own["unlike_training"]
-    assert found["unlike_by"] == "mahalanobis"
+    assert found["unlike_by"] == "Mahalanobis distance of the features"
     assert (found["unlike_score"] > found["unlike_threshold"]) == found["unlike_training"]
     assert "Research only" in found["notice"]
     assert answer.headers["cache-control"] == "no-store"
