@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from scale.inference.familiarity import look
 from scale.inference.predictor import Member, Predictor
 from scale.inference.uncertainty import ENERGY, MAHALANOBIS, Uncertainty, Unlike
 from scale.tasks.problem import Problem
@@ -47,12 +48,12 @@ class Deployed(nn.Module):
         Returns:
             Probabilities (B, columns), uncalibrated, logits (B, outputs), and perhaps distances (B,).
         """
-        features = self.net.forward_features(Member(self.net, self.mean, self.std).normalise(images))  # type: ignore[operator]
+        features, looks = look(self.net, Member(self.net, self.mean, self.std).normalise(images))
         logits = self.net.forward_head(features)  # type: ignore[operator]
         found = self.problem.probabilities(logits), logits
         if not self.known:
             return found
-        return *found, ((features - self.center) @ self.whitening).square().sum(dim=1).sqrt()
+        return *found, ((looks - self.center) @ self.whitening).square().sum(dim=1).sqrt()
 
     @property
     def outputs(self) -> list[str]:

@@ -1,8 +1,10 @@
-"""How far an image lies from the training data, in the features that a network's head reads.
+"""How far an image lies from the training data, in what a network makes of it.
 
-The Mahalanobis distance (arXiv:1807.03888) to the training samples' features as one cloud, whatever their labels, with
-Ledoit and Wolf's shrinkage of the covariance (doi:10.1016/S0047-259X(03)00096-4), which holds where a network has more
-features than there are samples. A threshold comes from val, whose samples the network was not fitted to.
+The Mahalanobis distance (arXiv:1807.03888) to the training samples as one cloud, whatever their labels, with Ledoit and
+Wolf's shrinkage of the covariance (doi:10.1016/S0047-259X(03)00096-4), which holds where there are more features than
+samples. The features are mean and spread of each channel of the network's levels, fine to coarse, as what gives an
+image away may be lost before the head (arXiv:2309.01488). A threshold comes from val, whose samples the network was
+not fitted to.
 """
 
 import copy
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("scale")
 NAME = "familiarity.npz"
+FEATURES = b"mean and spread of the levels"  # changes with what `look` returns
 MOST = 4000  # training samples that are looked at, spread over the split
 BATCH = 64
 UNLIKE = 0.05  # share of files like those of val that lie beyond the threshold
@@ -36,7 +39,7 @@ class Reference:
     """The features of a run's training samples.
 
     Attributes:
-        center: (F,), their mean.
+        center: (F,), their mean; of features as `look` gives them.
         whitening: (F, F); a feature vector's difference from the mean, times it, has the distance as its length.
         val: (N,), distances of the val samples in their order.
     """
@@ -62,6 +65,20 @@ def fit(train: np.ndarray, val: np.ndarray) -> Reference:
     whitening = vectors / np.sqrt(np.maximum(values, 1e-6 * values.max())) / scale[:, None]
     found = Reference(center.astype(np.float32), whitening.astype(np.float32), np.empty(0))
     return Reference(found.center, found.whitening, found.distance(np.asarray(val, np.float32)).astype(np.float32))
+
+
+def look(net: "torch.nn.Module", given: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]":
+    """What a network makes of normalised images (B, C, *S).
+
+    Returns:
+        What its head reads (B, num_features), and the features (B, F) by which distances are measured: the levels'
+        statistics, or what the head reads where a network has no levels to show.
+    """
+    if not hasattr(net, "forward_levels"):
+        features = net.forward_features(given)  # type: ignore[operator]
+        return features, features
+    features, levels = net.forward_levels(given)  # type: ignore[operator]
+    return features, levels if levels.shape[1] else features
 
 
 def threshold(scores: np.ndarray) -> float:
@@ -138,15 +155,15 @@ def _read(run: "Run") -> Reference | None:
         return None
     if str(arrays.pop("weights")) != _digest(run.model.net):
         return None
-    width, count = getattr(run.model.net, "num_features", None), len(run.predictions["val"]["labels"])
+    width, count = arrays["center"].size, len(run.predictions["val"]["labels"])
     shapes = {"center": (width,), "whitening": (width, width), "val": (count,)}
     sound = all(value.shape == shapes[name] and np.isfinite(value).all() for name, value in arrays.items())
     return Reference(**arrays) if sound else None
 
 
 def _digest(net: "torch.nn.Module") -> str:
-    """Tells other weights."""
-    found = hashlib.sha256()
+    """Tells other weights, and other features of them."""
+    found = hashlib.sha256(FEATURES)
     for name, value in net.state_dict().items():
         found.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
     return found.hexdigest()
@@ -162,7 +179,7 @@ def _features(
     for images in _images(datamodule, split, rows):
         with torch.inference_mode():
             given = datamodule.prepare({"image": images.to(weight.device)})["image"].to(weight.dtype)
-            parts.append(net.forward_features(given).float().cpu().numpy())  # type: ignore[operator]
+            parts.append(look(net, given)[1].float().cpu().numpy())
     return np.concatenate(parts)
 
 

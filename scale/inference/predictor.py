@@ -135,12 +135,12 @@ class Predictor:
         logits, probabilities, distances, given = [], [], [], self.tensor(images)
         for member in self.members:
             with torch.inference_mode():
-                features = member.net.forward_features(member.normalise(given))  # type: ignore[operator]
+                features, looks = familiarity.look(member.net, member.normalise(given))
                 found = member.net.forward_head(features).float().cpu()  # type: ignore[operator]
             logits.append(found.numpy())
             probabilities.append(self.task.probabilities(found.double()).numpy())
             if member.reference is not None:
-                distances.append(member.reference.distance(features.float().cpu().numpy()))
+                distances.append(member.reference.distance(looks.float().cpu().numpy()))
         if self.uncertainty.unlike.score == uncertainty.MAHALANOBIS:
             return average(probabilities), np.mean(distances, axis=0)
         return average(probabilities), uncertainty.energy(np.stack(logits), self.problem)
