@@ -13,6 +13,7 @@ import scale
 from scale.config import compose
 from scale.export import export
 from scale.exporting import formats, network
+from scale.exporting.network import VERSION
 from scale.exporting.pretrained import CONFIG, WEIGHTS
 from scale.inference.predictor import Predictor
 from scale.predict import predict
@@ -100,7 +101,7 @@ def test_a_strangers_files_are_not_believed(exported, tmp_path):
     with pytest.raises(ValueError, match=r"names the network os\.system; allowed"):
         scale.load_pretrained(copy("a", network={"_target_": "os.system", "command": "true"}))
     with pytest.raises(ValueError, match="cannot be read"):
-        scale.load_pretrained(copy("b", version=2))
+        scale.load_pretrained(copy("b", version=VERSION + 1))
     folder = copy("c")
     (folder / WEIGHTS).write_bytes(b"\0" * 100)
     with pytest.raises(ValueError, match="does not fit"):
