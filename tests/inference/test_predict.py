@@ -240,6 +240,25 @@ def test_maps_of_a_dicom_series(run3d, tmp_path, monkeypatch):
     assert 2 * (marked & mask).sum() / (marked.sum() + mask.sum()) > 0.75
 
 
+def test_a_real_map_is_the_same_in_every_orientation_and_as_a_series(run3d, tmp_path):
+    """By the command, with a method that computes: turned to one orientation all seven maps are one."""
+    rng = np.random.default_rng(0)
+    volume = rng.integers(0, 256, (20, 26, 23), np.uint8)  # no cube, nor the network's size
+    (tmp_path / "in").mkdir()
+    for code in CODES:
+        nifti(volume, code, tmp_path / "in" / f"{code}.nii.gz")
+    series = np.ascontiguousarray(volume.transpose(2, 1, 0)).astype(np.int16)
+    write_series(tmp_path / "in" / "series", series, names=rng.permutation(20), spacing=(1.0, 1.0, 1.0))
+    assert run_on(run3d, tmp_path / "in", tmp_path / "out", explain="saliency") == 0
+    files = sorted((tmp_path / "out" / "maps").iterdir())
+    turned = [nibabel.as_closest_canonical(nibabel.load(path)).get_fdata() for path in files]
+    assert len(turned) == len(CODES) + 1
+    assert turned[0].std() > 0
+    for values in turned[1:]:
+        assert values.shape == turned[0].shape
+        assert np.abs(values - turned[0]).max() < 1e-4 * np.abs(turned[0]).max()
+
+
 def test_explain_writes_overlays_and_the_page(run2d, tmp_path):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)).save(tmp_path / "a.png")
     assert run_on(run2d, tmp_path / "a.png", tmp_path / "out", explain="saliency") == 0
