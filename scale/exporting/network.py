@@ -48,10 +48,9 @@ class Deployed(nn.Module):
         Returns:
             Probabilities (B, columns), uncalibrated, logits (B, outputs), and perhaps distances (B,).
         """
-        features, looks = look(self.net, Member(self.net, self.mean, self.std).normalise(images))
-        logits = self.net.forward_head(features)  # type: ignore[operator]
+        logits, looks = look(self.net, Member(self.net, self.mean, self.std).normalise(images))
         found = self.problem.probabilities(logits), logits
-        if not self.known:
+        if looks is None or not self.known:
             return found
         return *found, ((looks - self.center) @ self.whitening).square().sum(dim=1).sqrt()
 

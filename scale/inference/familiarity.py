@@ -67,18 +67,21 @@ def fit(train: np.ndarray, val: np.ndarray) -> Reference:
     return Reference(found.center, found.whitening, found.distance(np.asarray(val, np.float32)).astype(np.float32))
 
 
-def look(net: "torch.nn.Module", given: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]":
-    """What a network makes of normalised images (B, C, *S).
+def look(net: "torch.nn.Module", given: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor | None]":
+    """What a network makes of normalised images (B, C, *S), in one pass.
 
     Returns:
-        What its head reads (B, num_features), and the features (B, F) by which distances are measured: the levels'
-        statistics, or what the head reads where a network has no levels to show.
+        Logits (B, outputs), and the features (B, F) by which distances are measured: the levels' statistics, what the
+        head reads where a network has no levels to show, None of a network that has `forward` alone.
     """
-    if not hasattr(net, "forward_levels"):
-        features = net.forward_features(given)  # type: ignore[operator]
-        return features, features
-    features, levels = net.forward_levels(given)  # type: ignore[operator]
-    return features, levels if levels.shape[1] else features
+    if not hasattr(net, "forward_head") or not hasattr(net, "forward_features"):
+        return net(given), None
+    if hasattr(net, "forward_levels"):
+        features, levels = net.forward_levels(given)  # type: ignore[operator]
+        seen = levels if levels.shape[1] else features
+    else:
+        seen = features = net.forward_features(given)  # type: ignore[operator]
+    return net.forward_head(features), seen.flatten(1)  # type: ignore[operator]
 
 
 def threshold(scores: np.ndarray) -> float:
@@ -87,13 +90,16 @@ def threshold(scores: np.ndarray) -> float:
     return float(np.sort(scores)[place - 1])
 
 
-def measure(net: "torch.nn.Module", datamodule: "ImageDataModule", *, device: "torch.device | str") -> Reference:
+def measure(net: "torch.nn.Module", datamodule: "ImageDataModule", *, device: "torch.device | str") -> Reference | None:
     """Of a trained network and the data it was trained on.
 
     Args:
-        net: with `forward_features`; stays where it is.
+        net: stays where it is.
         datamodule: set up.
         device: where to compute.
+
+    Returns:
+        None where the network shows no features (see `look`), or none that are numbers.
     """
     training, place = net.training, next(net.parameters()).device
     net.eval().to(device)
@@ -101,7 +107,10 @@ def measure(net: "torch.nn.Module", datamodule: "ImageDataModule", *, device: "t
         rows = datamodule.train_indices
         chosen = rows[np.unique(np.linspace(0, len(rows) - 1, MOST).astype(int))]
         val = np.arange(len(datamodule.splits["val"].labels))
-        return fit(*(_features(net, datamodule, split, own) for split, own in (("train", chosen), ("val", val))))
+        train, held = (_features(net, datamodule, split, own) for split, own in (("train", chosen), ("val", val)))
+        if train is None or held is None or not (np.isfinite(train).all() and np.isfinite(held).all()):
+            return None
+        return fit(train, held)
     finally:
         net.train(training).to(place)
 
@@ -132,13 +141,15 @@ def of_run(run: "Run", *, device: str = "cpu") -> Reference | str:
     try:
         with exclusive(run.folder / f".{NAME}.lock", hint="it is not kept"):  # shards start at the same moment
             found = _read(run) or _measured(run, datamodule, device)
-            keep(run.folder, run.model.net, found)
+            if found is not None:
+                keep(run.folder, run.model.net, found)
     except OSError as error:
         log.warning("%s", error)
-    return found or _measured(run, datamodule, device)
+        found = found or _measured(run, datamodule, device)
+    return found or "the network shows no features: it has no forward_features and forward_head"
 
 
-def _measured(run: "Run", datamodule: "ImageDataModule", device: str) -> Reference:
+def _measured(run: "Run", datamodule: "ImageDataModule", device: str) -> Reference | None:
     log.info("measuring once how the training data look to the network")
     return measure(run.model.net, datamodule, device=device)
 
@@ -165,13 +176,14 @@ def _digest(net: "torch.nn.Module") -> str:
     """Tells other weights, and other features of them."""
     found = hashlib.sha256(FEATURES)
     for name, value in net.state_dict().items():
-        found.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
+        plain = value.float() if value.is_floating_point() else value  # as a run is read back, whatever its precision
+        found.update(name.encode() + plain.cpu().contiguous().numpy().tobytes())
     return found.hexdigest()
 
 
 def _features(
     net: "torch.nn.Module", datamodule: "ImageDataModule", split: str, rows: Sequence[int] | np.ndarray
-) -> np.ndarray:
+) -> np.ndarray | None:
     import torch
 
     weight = next(net.parameters())
@@ -179,7 +191,10 @@ def _features(
     for images in _images(datamodule, split, rows):
         with torch.inference_mode():
             given = datamodule.prepare({"image": images.to(weight.device)})["image"].to(weight.dtype)
-            parts.append(look(net, given)[1].float().cpu().numpy())
+            _, seen = look(net, given)
+        if seen is None:
+            return None
+        parts.append(seen.float().cpu().numpy())
     return np.concatenate(parts)
 
 

@@ -135,11 +135,11 @@ class Predictor:
         logits, probabilities, distances, given = [], [], [], self.tensor(images)
         for member in self.members:
             with torch.inference_mode():
-                features, looks = familiarity.look(member.net, member.normalise(given))
-                found = member.net.forward_head(features).float().cpu()  # type: ignore[operator]
+                said, looks = familiarity.look(member.net, member.normalise(given))
+                found = said.float().cpu()
             logits.append(found.numpy())
             probabilities.append(self.task.probabilities(found.double()).numpy())
-            if member.reference is not None:
+            if member.reference is not None and looks is not None:
                 distances.append(member.reference.distance(looks.float().cpu().numpy()))
         if self.uncertainty.unlike.score == uncertainty.MAHALANOBIS:
             return average(probabilities), np.mean(distances, axis=0)

@@ -114,7 +114,9 @@ def write(
             )
     arrays = None
     if "test" in outputs and not partial:
-        familiarity.keep(folder, net, familiarity.measure(net, datamodule, device=device))
+        looks = familiarity.measure(net, datamodule, device=device)
+        if looks is not None:
+            familiarity.keep(folder, net, looks)
         test = outputs["test"]
         arrays = {"index": test.index, "labels": test.labels, "probabilities": test.probabilities}
     history = runs.read_history(folder) if (folder / runs.HISTORY).exists() else []

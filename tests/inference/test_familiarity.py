@@ -102,6 +102,38 @@ def test_a_run_folder_that_cannot_be_written(run2d, tmp_path, caplog, monkeypatc
     assert "Read-only" in caplog.text
 
 
+@pytest.mark.parametrize("kind", ["forward alone", "features of any shape", "not a number"])
+def test_networks_of_ones_own(run2d, kind, caplog):
+    """A network with `forward` alone, or one whose features make no sense, costs nobody the run or the prediction."""
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = torch.nn.Linear(3, 4)
+
+        def forward(self, x):
+            return self.head(x.mean(dim=(2, 3)))
+
+    class Featured(Net):
+        def forward_features(self, x):
+            return x[:, :, :2, :2] * (float("nan") if kind == "not a number" else 1)
+
+        def forward_head(self, features):
+            return self.head(features.mean(dim=(2, 3)))
+
+    run = scale.load_run(run2d)
+    run.datamodule.setup()
+    found = familiarity.measure((Net if kind == "forward alone" else Featured)(), run.datamodule, device="cpu")
+    assert (found is not None) == (kind == "features of any shape")
+    assert found is None or found.center.shape == (12,)
+    object.__setattr__(run.model, "net", Net())
+    predictor = Predictor.of_runs([run])
+    assert predictor.uncertainty.unlike.score == "energy"
+    assert "shows no features" in caplog.text
+    image = np.random.default_rng(0).integers(0, 256, (28, 28, 3), np.uint8)
+    assert np.isfinite(predictor.predict(image)["unlike_score"]).all()
+
+
 def test_nothing_is_downloaded_for_it(run2d, tmp_path, monkeypatch):
     from scale.data.datamodule import MedMNISTDataModule
 
