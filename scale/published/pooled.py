@@ -128,7 +128,8 @@ def advice(pooled: pd.DataFrame) -> str:
         return ""
     return (
         f"To say where, use `{method}`: where the prediction falls with the lesion, the share of lesions that its peak "
-        f"hits is at least (95 % bound over trainings and samples) {'; '.join(said)}."
+        f"hits is at least (95 % bound over trainings and samples) {'; '.join(said)}. Where the prediction stays without "
+        "the lesion, no map need point at it."
     )
 
 
