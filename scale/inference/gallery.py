@@ -72,6 +72,8 @@ def _places(files: Sequence[Path]) -> dict[int, tuple[Path, int, int]]:
     """File, offset and bytes of each row's entry, the last where a call that was killed had written it before."""
     found: dict[int, tuple[Path, int, int]] = {}
     for path in files:
+        if not path.is_file():  # of a shard that had nothing to explain
+            continue
         offset = 0
         with path.open("rb") as file:
             for line in file:

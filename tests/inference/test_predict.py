@@ -267,6 +267,9 @@ def test_explain_writes_overlays_and_the_page(run2d, tmp_path):
     assert "a.png" in (tmp_path / "out" / "explanations.html").read_text()
     with pytest.raises(ValueError, match="no such method"):
         run_on(run2d, tmp_path / "a.png", tmp_path / "other", explain="salience")
+    (tmp_path / "b.png").write_bytes(b"broken")
+    assert run_on(run2d, tmp_path / "b.png", tmp_path / "none", explain="saliency") == 3  # nothing to explain
+    assert not (tmp_path / "none" / "explanations.html").exists()
 
 
 def entries_of(page):
