@@ -47,10 +47,7 @@ def test_trainings_that_differ_widen_the_interval_and_samples_alone_do_not_hide_
 @pytest.mark.parametrize("missing", ["nan", ""])
 def test_samples_without_a_value_are_left_out(missing, tmp_path):
     """Half of the samples of a phantom have no lesion, and so no value of the pointing game."""
-    lines = [
-        "method,metric,index,value",
-        *(f"deeplift,pointing_game,{i},{v}" for i, v in enumerate((1, missing, 0, 1))),
-    ]
+    lines = ["method,metric,index,value", *(f"deeplift,pointing_game,{i},{v}" for i, v in enumerate((1, missing, 0, 1)))]
     (tmp_path / "quality_values.csv").write_text("\n".join(lines))
     cell = per_sample.packed(per_sample.read(tmp_path), {"method": "deeplift", "metric": "pointing_game"})
     assert per_sample.unpacked(cell).tolist() == [1, 0, 1]
