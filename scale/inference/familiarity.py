@@ -128,11 +128,13 @@ def of_run(run: "Run", *, device: str = "cpu") -> Reference | str:
     Returns:
         It, or why there is none.
     """
+    from scale.data.datamodule import MedMNISTDataModule
+
     found = _read(run)
     if found is not None:
         return found
     datamodule = copy.copy(run.datamodule)
-    if hasattr(datamodule, "source"):  # nothing is downloaded for it
+    if isinstance(datamodule, MedMNISTDataModule):  # nothing is downloaded for it
         datamodule.source = {**datamodule.source, "download": False}
     try:
         datamodule.setup()

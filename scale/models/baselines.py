@@ -150,7 +150,8 @@ class ResNet(nn.Module):
         Returns:
             What the head reads (B, num_features), and mean and spread of each channel at the end of each stage.
         """
-        x, levels = self._begin(x), []
+        levels: list[Tensor] = []
+        x = self._begin(x)
         for number, block in enumerate(self.blocks, 1):
             x = block(x)
             if number in self.ends:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -55,11 +56,9 @@ def measure(count: int, *, size: int, workers: int, rounds: int = 3) -> Rates:
         settings = Settings(size=size, duplicates="keep")
         for number in range(rounds + 1):
             output = folder / f"{number}.npz"
-            bare = _timed(lambda: _decode_all(paths, workers))
+            bare = _timed(partial(_decode_all, paths, workers))
             whole = _timed(
-                lambda output=output: prepare(  # type: ignore[misc]
-                    output, source=folder / "in", table=None, settings=settings, workers=workers
-                )
+                partial(prepare, output, source=folder / "in", table=None, settings=settings, workers=workers)
             )
             output.unlink()
             if number:
