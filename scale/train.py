@@ -175,7 +175,9 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[st
         }
         if trainer.is_global_zero:
             write_averaged(folder, averaged)
-            figures = outcome.write(folder, metrics, datamodule, outputs, partial=metrics["partial"])
+            figures = outcome.write(
+                folder, metrics, datamodule, outputs, net=task.net, device=trainer.strategy.root_device
+            )
             found = functools.partial(shown.results, task, datamodule, outputs, metrics, figures, folder=folder)
             loggers.log_results(backends, found)
         failed = False
