@@ -1,6 +1,7 @@
 """`python -m scale.train`: train on one data set, test once, keep the record in a run folder."""
 
 import contextlib
+import functools
 import itertools
 import logging
 import os
@@ -129,7 +130,7 @@ def _ended(error: BaseException, folder: Path, *, new: bool) -> bool:
 
 def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[str, Any]:
     from scale import runs
-    from scale.runs import tta
+    from scale.runs import resume, tta
     from scale.runs.folder import write_averaged
     from scale.training import before, hardware, loggers, outcome, shown
     from scale.training.trainer import build_trainer
