@@ -117,9 +117,9 @@ def measure(net: "torch.nn.Module", datamodule: "ImageDataModule", *, device: "t
 
 def keep(folder: Path, net: "torch.nn.Module", found: Reference) -> None:
     """Writes it into a run's folder, bound to the weights it was measured with."""
-    arrays = {"center": found.center, "whitening": found.whitening, "val": found.val}
+    weights = np.array(_digest(net))
     with replacing(folder / NAME) as file:
-        np.savez(file, weights=np.array(_digest(net)), **arrays)
+        np.savez(file, weights=weights, center=found.center, whitening=found.whitening, val=found.val)
 
 
 def of_run(run: "Run", *, device: str = "cpu") -> Reference | str:
@@ -202,7 +202,8 @@ def _features(
 
 def _images(datamodule: "ImageDataModule", split: str, rows: Sequence[int] | np.ndarray) -> "Iterator[torch.Tensor]":
     from scale.data.loading import BatchDataset
+    from scale.data.sampling import Batch
 
     dataset = BatchDataset(datamodule.splits[split], spatial_dims=datamodule.info.spatial_dims)
     for start in range(0, len(rows), BATCH):
-        yield dataset[np.asarray(rows[start : start + BATCH]), 0, 0, 0]["image"]
+        yield dataset[Batch((np.asarray(rows[start : start + BATCH]), 0, 0, 0))]["image"]

@@ -116,9 +116,8 @@ class Predictor:
             calibrated=calibrate,
             distances=np.mean([found.val for found in references], axis=0) if references else None,
         )
-        members = [
-            member_of(run, reference) for run, reference in zip(runs, references or [None] * len(runs), strict=True)
-        ]
+        known: Sequence[Reference | None] = references or [None] * len(runs)
+        members = [member_of(run, reference) for run, reference in zip(runs, known, strict=True)]
         return cls(members, inputs=inputs[0], problem=first.model.problem, fitted=fitted, device=device, runs=runs)
 
     def tensor(self, images: np.ndarray) -> "torch.Tensor":
