@@ -187,7 +187,7 @@ def _check_rows(state: Mapping[str, Any], path: Path, folder: Path) -> None:
     """Raises ValueError if a checkpoint's epochs are not those of the run's history: it is another run's."""
     callbacks = state.get("callbacks")
     kept = callbacks.values() if isinstance(callbacks, Mapping) else ()
-    rows = next((found["rows"] for found in kept if isinstance(found, Mapping) and "rows" in found), [])
+    rows: list[Any] = next((found["rows"] for found in kept if isinstance(found, Mapping) and "rows" in found), [])
     try:
         recorded = runs.read_history(folder) if (folder / runs.HISTORY).is_file() else []
     except ValueError as error:
