@@ -60,7 +60,7 @@ def export(config: DictConfig) -> list[str]:
         raise ValueError(f"{run.folder} has no test split, on which what is exported is compared")
     run.datamodule.setup()
     predictor = Predictor.of_runs([run], alpha=config.alpha)
-    deployed, said = network.of_run(run), network.record(run, predictor)
+    deployed, said = network.of_predictor(predictor), network.record(run, predictor)
     folder = Path(config.output).expanduser() if config.output is not None else run.folder / "export"
     name = formats.FILES[config.format]
     folder.parent.mkdir(parents=True, exist_ok=True)

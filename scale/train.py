@@ -1,6 +1,7 @@
 """`python -m scale.train`: train on one data set, test once, keep the record in a run folder."""
 
 import contextlib
+import functools
 import itertools
 import logging
 import os
@@ -131,37 +132,26 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[st
     from scale import runs
     from scale.runs import resume, tta
     from scale.runs.folder import write_averaged
-    from scale.tasks.build import build_datamodule, build_task
-    from scale.tasks.problem import Problem
-    from scale.training import before, hardware, loggers, outcome
+    from scale.training import before, hardware, loggers, outcome, shown
     from scale.training.trainer import build_trainer
     from scale.utils.files import strict
 
     hardware.prepare(config)
     started = time.perf_counter()
-    datamodule = build_datamodule(config)
-    datamodule.setup()
-    if config.rerun is not None:
-        resume.check_data(datamodule, Path(config.rerun))
-    problem = Problem(datamodule.info.problem, len(datamodule.info.labels))
-    before.examine(datamodule)
-    labels = datamodule.train_labels
-    weights = problem.class_weights(labels) if datamodule.balance == "weights" else None
-    task = build_task(
-        config,
-        problem,
-        image_shape=datamodule.image_shape,
-        class_weights=weights,
-        logit_adjustment=datamodule.logit_adjustment,
-    )
+    datamodule, task = _built(config)
     resume.check_weights(task, checkpoint)
     cost = before.announce(task, datamodule)
-    logger = loggers.build_loggers(config, folder)
+    name = outcome.choice(config, task, datamodule.image_shape, folder)
+    tags = [datamodule.info.flag, name]
+    backends = loggers.build_loggers(config, folder, name="-".join([*tags, f"seed{config.seed}"]), tags=tags)
     failed = True
     try:
-        trainer = build_trainer(config, folder, samples=len(labels), logger=logger)
+        loggers.check_maps(backends, task.net)
+        trainer = build_trainer(
+            config, folder, samples=len(datamodule.train_labels), logger=[backend.logger for backend in backends]
+        )
         if trainer.is_global_zero:
-            loggers.log_configuration(logger, config)
+            loggers.log_configuration(backends, config, folder)
         clock = [started, time.perf_counter()]
         trainer.fit(task, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
         clock.append(time.perf_counter())
@@ -182,20 +172,41 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[st
             **outcome.metrics(config, trainer, task, datamodule, {**outputs, **averaged}),
             "best_epoch": best,
             "seconds": {name: round(value, 3) for name, value in seconds.items()},
-            "model": {"name": outcome.choice(config, task, datamodule.image_shape, folder), **cost},
+            "model": {"name": name, **cost},
         }
         if trainer.is_global_zero:
             write_averaged(folder, averaged)
-            figures = outcome.write(folder, metrics, datamodule, outputs, partial=metrics["partial"])
-            loggers.log_results(
-                logger, outcome.summary(metrics, (*outputs, *averaged)), figures, step=trainer.global_step
+            figures = outcome.write(
+                folder, metrics, datamodule, outputs, net=task.net, device=trainer.strategy.root_device
             )
+            found = functools.partial(shown.results, task, datamodule, outputs, metrics, figures, folder=folder)
+            loggers.log_results(backends, found)
         failed = False
     finally:
-        loggers.close_loggers(logger, failed=failed)
+        loggers.close_loggers(backends, failed=failed)
     if trainer.is_global_zero:
         outcome.finish(folder, metrics, rerun=config.rerun)
     return cast(dict[str, Any], strict(metrics))
+
+
+def _built(config: DictConfig) -> tuple["ImageDataModule", "ClassificationTask"]:
+    """The data, looked at, and what is trained on them."""
+    from scale.runs import resume
+    from scale.tasks.build import build_datamodule, build_task
+    from scale.tasks.problem import Problem
+    from scale.training import before
+
+    datamodule = build_datamodule(config)
+    datamodule.setup()
+    if config.rerun is not None:
+        resume.check_data(datamodule, Path(config.rerun))
+    problem = Problem(datamodule.info.problem, len(datamodule.info.labels))
+    before.examine(datamodule)
+    labels = datamodule.train_labels
+    weights = problem.class_weights(labels) if datamodule.balance == "weights" else None
+    shape, adjustment = datamodule.image_shape, datamodule.logit_adjustment
+    task = build_task(config, problem, image_shape=shape, class_weights=weights, logit_adjustment=adjustment)
+    return datamodule, task
 
 
 def _load_best(trainer: "L.Trainer", task: "ClassificationTask", folder: Path) -> int:

@@ -41,6 +41,7 @@ def of_train(node: Mapping[str, Any]) -> Iterator[str]:
             yield f"{key}={part}: give a number of at least {low}"
     if node["seed"] > LARGEST_SEED:
         yield f"seed={node['seed']}: give a number of at most {LARGEST_SEED}"
+    yield from _of_loggers(node["logger"] or {})
     yield from wrong_choice("matmul_precision", node["matmul_precision"], PRECISIONS)
     yield from of_evaluation(node["evaluation"])
     trainer = node["trainer"]
@@ -67,6 +68,13 @@ def of_train(node: Mapping[str, Any]) -> Iterator[str]:
             catalog.get(data["flag"]).check_size(data.get("size", 28))
         except ValueError as error:
             yield f"data: {error}"
+
+
+def _of_loggers(nodes: Mapping[str, Any]) -> Iterator[str]:
+    for name, node in nodes.items():
+        count = node.get("samples", 0) if isinstance(node, Mapping) else 0
+        if not _is_number(count) or count < 0 or count % 1:
+            yield f"logger.{name}.samples={count}: give a whole number of at least 0"
 
 
 def of_evaluation(node: Mapping[str, Any]) -> Iterator[str]:

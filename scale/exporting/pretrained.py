@@ -5,10 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from scale.exporting.network import VERSION, fitted
+from scale.inference.familiarity import Reference
 from scale.inference.predictor import Member, Predictor
+from scale.inference.uncertainty import MAHALANOBIS
 from scale.preparing.preprocess import Preprocessing
 from scale.runs.inputs import Inputs
+from scale.runs.reading import METRICS
 from scale.tasks.problem import Problem
 
 if TYPE_CHECKING:
@@ -20,6 +25,42 @@ NETWORKS = (  # the classes that a downloaded file may name
     "scale.models.baselines.ResNet",
     "scale.models.timm_net.TimmNet",
 )
+
+
+def load_predictor(
+    places: Sequence[str | Path],
+    *,
+    device: str,
+    alpha: float = 0.1,
+    calibrate: bool = True,
+    allow: Sequence[str] = (),
+) -> Predictor:
+    """Of runs, or of one folder that `scale.export` has written.
+
+    Args:
+        places: folders.
+        device: where to compute.
+        alpha: share of conformal sets that may miss the true class.
+        calibrate: divide logits by the temperature that fits val best.
+        allow: code of the user's own that the network may use, such as `my_package`.
+
+    Raises:
+        FileNotFoundError: there is no finished run, or the exported folder lacks a file.
+        ValueError: runs that do not go together, or another alpha than the folder was exported with.
+    """
+    from scale.runs.load import load_run
+
+    first = Path(places[0]).expanduser()
+    if len(places) > 1 or not (first / CONFIG).is_file() or (first / METRICS).exists():
+        runs = [load_run(place, allow=allow) for place in places]
+        return Predictor.of_runs(runs, device=device, alpha=alpha, calibrate=calibrate)
+    found = load_pretrained(first, device=device, allow=allow)
+    if alpha != found.uncertainty.alpha or not calibrate:
+        raise ValueError(
+            f"run={first} was exported with alpha={found.uncertainty.alpha} and its temperature: "
+            "give these, or the run itself, or export it again with another alpha"
+        )
+    return found
 
 
 def load_pretrained(place: str | Path, *, device: str = "cpu", allow: Sequence[str] = ()) -> Predictor:
@@ -53,11 +94,11 @@ def load_pretrained(place: str | Path, *, device: str = "cpu", allow: Sequence[s
         uncertainty = fitted(said["uncertainty"], problem.name)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{folder / CONFIG} cannot be read ({error})") from error
-    member = _member(folder, said, allow)
-    return Predictor([member], inputs=inputs, problem=problem, fitted=uncertainty, device=device)
+    member = _member(folder, said, allow, known=uncertainty.unlike.score == MAHALANOBIS)
+    return Predictor([member], inputs=inputs, problem=problem, fitted=uncertainty, device=device, place=folder)
 
 
-def _member(folder: Path, said: dict[str, Any], allow: Sequence[str]) -> Member:
+def _member(folder: Path, said: dict[str, Any], allow: Sequence[str], *, known: bool) -> Member:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -65,12 +106,15 @@ def _member(folder: Path, said: dict[str, Any], allow: Sequence[str]) -> Member:
     try:
         state = load_file(folder / WEIGHTS)
         mean, std = state.pop("mean"), state.pop("std")
+        reference = None
+        if known:
+            reference = Reference(state.pop("center").numpy(), state.pop("whitening").numpy(), np.empty(0))
         net.load_state_dict({key.removeprefix("net."): value for key, value in state.items()})
     except (SafetensorError, KeyError, RuntimeError) as error:
         raise ValueError(
             f"{folder / WEIGHTS} does not fit the network of {CONFIG} ({str(error).splitlines()[0]})"
         ) from error
-    return Member(net.eval(), mean, std)
+    return Member(net.eval(), mean, std, reference)
 
 
 def _network(path: Path, said: Any, allow: Sequence[str]) -> "nn.Module":

@@ -74,8 +74,8 @@ class Run:
             calibrate: divide logits by the temperature that fits val best.
 
         Returns:
-            A row for each image: predicted class, probabilities, conformal set, entropy, energy, and whether it looks
-            unlike the training data.
+            A row for each image: predicted class, probabilities, conformal set, entropy, and whether (and by which
+            score) it looks unlike the training data.
 
         Raises:
             ValueError: an image that cannot be used; says which and why.
