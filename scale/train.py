@@ -75,13 +75,14 @@ def train(config: DictConfig, folder: str | Path, *, overrides: Sequence[str] = 
     from scale.runs import resume
     from scale.runs.interruption import Interrupted, StopAtOnce, ask_for_more_time
     from scale.tasks.build import check_model
-    from scale.training import hardware
+    from scale.training import hardware, transfer
     from scale.training.logs import logging_to
 
     folder = Path(folder)
     rank_zero = getattr(rank_zero_only, "rank", 0) == 0
     hardware.check(config)
     check_model(config)
+    transfer.check(config)
     begun = (folder / runs.CONFIG).exists() and not (folder / runs.METRICS).exists()
     resuming = config.resume is not None or (begun and resume.restarted())
     lock, failed_start = None, False
@@ -134,7 +135,7 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[st
     from scale.runs.folder import write_averaged
     from scale.tasks.build import build_datamodule, build_task
     from scale.tasks.problem import Problem
-    from scale.training import before, hardware, loggers, outcome
+    from scale.training import before, hardware, loggers, outcome, transfer
     from scale.training.trainer import build_trainer
     from scale.utils.files import strict
 
@@ -146,8 +147,7 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[st
         resume.check_data(datamodule, Path(config.rerun))
     problem = Problem(datamodule.info.problem, len(datamodule.info.labels))
     before.examine(datamodule)
-    labels = datamodule.train_labels
-    weights = problem.class_weights(labels) if datamodule.balance == "weights" else None
+    weights = problem.class_weights(datamodule.train_labels) if datamodule.balance == "weights" else None
     task = build_task(
         config,
         problem,
@@ -156,10 +156,11 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[st
         logit_adjustment=datamodule.logit_adjustment,
     )
     cost = before.announce(task, datamodule)
+    begun = transfer.begin(config, task, datamodule.info, folder, resumed=checkpoint is not None)
     logger = loggers.build_loggers(config, folder)
     failed = True
     try:
-        trainer = build_trainer(config, folder, samples=len(labels), logger=logger)
+        trainer = build_trainer(config, folder, samples=len(datamodule.train_labels), logger=logger)
         if trainer.is_global_zero:
             loggers.log_configuration(logger, config)
         clock = [started, time.perf_counter()]
@@ -179,6 +180,7 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[st
             **outcome.metrics(config, trainer, task, datamodule, {**outputs, **averaged}),
             "best_epoch": best,
             "seconds": {name: round(value, 3) for name, value in seconds.items()},
+            **begun,
             "model": {"name": outcome.choice(config, task, datamodule.image_shape, folder), **cost},
         }
         if trainer.is_global_zero:

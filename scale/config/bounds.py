@@ -46,6 +46,7 @@ BATCHES = {  # what follows from none of them
 RANGES: dict[str, Range] = {
     "optimizer.lr": Range(0, 10, above=True),
     "optimizer.weight_decay": Range(0, 10),
+    "optimizer.trunk_scale": Range(0, 1, above=True),
     "optimizer.momentum": SHARE,
     "optimizer.eps": Range(0, 1, above=True),
     "scheduler.warmup": SHARE,

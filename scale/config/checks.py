@@ -16,6 +16,7 @@ PRECISIONS_OF_TRAINER = (
 )
 ACCELERATORS = ("cpu", "gpu", "cuda", "mps", "auto")
 CALIBRATE = ("none", "temperature")  # evaluation.assessment's
+FREEZE = ("none", "trunk", "planar", "volumetric", "all_but_head")  # models.parts', which imports torch
 RULES = ("youden", "f1")  # evaluation.calibration's, which import scipy
 MIXED = ("16-mixed", "bf16-mixed", "16", "bf16")  # trainer.precision: Lightning's names of mixed precision
 LARGEST_SEED = 2**32 - 1  # NumPy's
@@ -41,6 +42,7 @@ def of_train(node: Mapping[str, Any]) -> Iterator[str]:
             yield f"{key}={part}: give a number of at least {low}"
     if node["seed"] > LARGEST_SEED:
         yield f"seed={node['seed']}: give a number of at most {LARGEST_SEED}"
+    yield from _of_transfer(node)
     yield from wrong_choice("matmul_precision", node["matmul_precision"], PRECISIONS)
     yield from of_evaluation(node["evaluation"])
     trainer = node["trainer"]
@@ -67,6 +69,15 @@ def of_train(node: Mapping[str, Any]) -> Iterator[str]:
             catalog.get(data["flag"]).check_size(data.get("size", 28))
         except ValueError as error:
             yield f"data: {error}"
+
+
+def _of_transfer(node: Mapping[str, Any]) -> Iterator[str]:
+    yield from wrong_choice("freeze", node["freeze"], FREEZE)
+    if node["init_from"] is None:
+        if node["freeze"] != "none" and not node["model"].get("pretrained"):
+            yield f"freeze={node['freeze']} keeps what was learned before: give init_from=<run folder> too"
+        if node["optimizer"].get("trunk_scale", 1) != 1:
+            yield "optimizer.trunk_scale is for what init_from loads: give init_from=<run folder> too"
 
 
 def of_evaluation(node: Mapping[str, Any]) -> Iterator[str]:

@@ -35,7 +35,7 @@ _KEYS = {
     Kind.RECIPE: """model task optimizer scheduler augment budget trainer callbacks.averaging callbacks.checkpoint
         data.train_fraction data.train_samples data.batch_size data.balance data.drop_last data.normalisation
         data.grades
-        data.deciding data.lesions data.decoys""",
+        data.deciding data.lesions data.decoys init_from freeze""",
 }
 KINDS = {key: kind for kind, keys in _KEYS.items() for key in keys.split()}
 
@@ -47,6 +47,9 @@ SUPPLIED = {
     "trainer": frozenset({"callbacks", "logger", "default_root_dir", "plugins"}),
     "logger": frozenset({"save_dir", "id", "resume"}),
 }
+OWN = frozenset({"optimizer.trunk_scale"})  # keys beside a target's arguments, which the program reads itself
+# What earlier versions did, which had no such key: a record without it says the same.
+LATER: dict[str, Any] = {"freeze": "none", "optimizer.trunk_scale": 1.0}
 LISTS = ("callbacks", "logger")  # groups of named nodes, each with its own target
 
 UNTUNABLE = {  # keys that would let trials be compared that do not compare
@@ -98,9 +101,21 @@ def deciding(settings: Mapping[str, Any], *, free: Collection[Kind]) -> dict[str
     found = {}
     for key, value in settings.items():
         name, values = RENAMED.get(key, key), RENAMED_VALUES.get(key, {})
-        if value is not None and kind(name) not in free:
+        if not is_implied(name, value) and kind(name) not in free:
             found[name] = values.get(value, value) if values else value
     return found
+
+
+def is_implied(key: str, value: Any) -> bool:
+    """Whether a record says the same without this key: what is null may as well be absent."""
+    return value is None or (key in LATER and value == LATER[key])
+
+
+def without_own(key: str, node: Any) -> Any:
+    """A plain node without the keys that are no arguments of its target."""
+    if not isinstance(node, dict):
+        return node
+    return {name: value for name, value in node.items() if f"{key}.{name}" not in OWN}
 
 
 def kind(key: str) -> Kind:

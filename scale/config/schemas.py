@@ -65,6 +65,8 @@ class TrainConfig:
     variant: str = ""  # what the run is called where it differs from its model's default recipe
     data_dims: int | None = None  # 2 or 3, where a model or an experiment is for images or for volumes only
     matmul_precision: str = "highest"
+    init_from: str | None = None  # whose weights to begin with
+    freeze: str = "none"  # what of them to keep as it is
     resume: str | None = None
     rerun: str | None = None
     allow_changed_code: bool = False

@@ -137,7 +137,7 @@ def _verified(folder: Path) -> Verified:
         labels=labels,
         probabilities=probabilities,
         changes=tuple(recipe.differences(folder, metrics)),
-        pretrained="yes" if OmegaConf.select(config, "model.pretrained") else "no",
+        pretrained="yes" if config.get("init_from") or OmegaConf.select(config, "model.pretrained") else "no",
         values=recipe.values(folder),
         history=runs.read_history(folder) if (folder / runs.HISTORY).is_file() else [],
     )

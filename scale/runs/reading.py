@@ -16,6 +16,7 @@ from scale.data import archive
 from scale.utils.files import read_csv, read_json
 
 CONFIG, OVERRIDES, ENVIRONMENT, METRICS = "config.yaml", "overrides.yaml", "environment.json", "metrics.json"
+INIT_FROM = "init_from.json"  # what was loaded of another run, and from where
 HISTORY, LOG, PREDICTIONS, FIGURES, CHECKPOINTS = "history.csv", "train.log", "predictions", "figures", "checkpoints"
 ANOTHER = "take it from a copy of the run, or train the run again"  # what to do about a damaged file
 SPLITS = ("val", "test", "val_tta", "test_tta")

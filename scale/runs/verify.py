@@ -17,6 +17,7 @@ from scale.runs.reading import (
     CONFIG,
     ENVIRONMENT,
     HISTORY,
+    INIT_FROM,
     METRICS,
     OVERRIDES,
     PREDICTIONS,
@@ -29,7 +30,7 @@ from scale.utils.files import sha256_of, strict
 
 SUMS = "sha256"  # in `metrics.json`: sums by the files' paths in the run folder
 TOLERANCE = 1e-6  # between figures computed by other versions of the libraries
-RECORD = (CONFIG, OVERRIDES, ENVIRONMENT, HISTORY, PREPROCESSING)
+RECORD = (CONFIG, OVERRIDES, ENVIRONMENT, HISTORY, PREPROCESSING, INIT_FROM)
 ESSENTIAL = ("auc", "acc")
 NO_SUMS = f"{METRICS} has no {SUMS} of checkpoint and predictions: the run was made by earlier code, or was changed"
 BEST = f"{CHECKPOINTS}/best.ckpt"

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from omegaconf import DictConfig
 from torch import Tensor
 
-from scale.config import instantiate
+from scale.config import instantiate, plain
 from scale.config.checks import wrong_dims
+from scale.config.keys import without_own
 from scale.data.catalog import DataSet
 from scale.data.datamodule import ImageDataModule, MedMNISTDataModule
 from scale.data.own import PhantomDataModule
@@ -47,7 +48,7 @@ def build_task(
         config.task,
         net=net,
         problem=problem,
-        optimizer=instantiate(config.optimizer),
+        optimizer=instantiate(without_own("optimizer", plain(config.optimizer)), allow=config.get("allow") or ()),
         scheduler=instantiate(config.scheduler),
         class_weights=class_weights,
         logit_adjustment=logit_adjustment,

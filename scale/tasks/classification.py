@@ -1,7 +1,7 @@
 """The LightningModule around a network."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import lightning as L
@@ -63,6 +63,9 @@ class ClassificationTask(L.LightningModule):
         self._seen: list[dict[str, Tensor]] = []
         self._loss_sums, self._losses = [0.0, 0.0], 0  # of the epoch so far: all terms, and without auxiliary ones
         self.outputs: Outputs | None = None
+        self._loaded: frozenset[str] = frozenset()
+        self._frozen: tuple[str, ...] = ()
+        self._trunk_scale = 1.0
         self.compile_net = compile
         self._forward_auxiliary: Callable[[Tensor], Any] | None = getattr(net, "forward_auxiliary", None)
         if compile:
@@ -71,6 +74,28 @@ class ClassificationTask(L.LightningModule):
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, outputs) of normalised images (B, C, *S)."""
         return self.net(images)
+
+    def begin_with(self, loaded: Iterable[str], *, trunk_scale: float = 1.0, frozen: Iterable[str] = ()) -> None:
+        """Says what of the network was loaded and what of it stays as it is.
+
+        Args:
+            loaded: names of parameters in the network.
+            trunk_scale: factor of the learning rate of what was loaded.
+            frozen: names of modules in the network: their parameters get no gradient, and they stay in evaluation
+                mode, so that their batch normalisation keeps its statistics and nothing in them is dropped.
+        """
+        self._loaded, self._trunk_scale = frozenset(loaded), trunk_scale
+        self._frozen = tuple(name for name, _ in self.net.named_modules() if name in set(frozen))
+        for name in self._frozen:
+            self.net.get_submodule(name).requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "ClassificationTask":
+        """Switches to training or evaluation mode; frozen parts stay in the latter."""
+        super().train(mode)
+        for name in self._frozen:
+            self.net.get_submodule(name).eval()
+        return self
 
     def on_fit_start(self) -> None:
         """Compiles the forward pass of the training steps; `Module.compile` reaches `__call__` alone."""
@@ -135,13 +160,25 @@ class ClassificationTask(L.LightningModule):
         self.outputs = self._gather()
 
     def configure_optimizers(self) -> Any:
-        """One group with and one without weight decay (norms, biases, gates)."""
+        """One group with and one without weight decay (norms, biases, gates); the same again for what was loaded."""
         if self._optimizer is None or self._scheduler is None:
             raise ValueError("this task was made without optimizer and scheduler: it can predict, but not train")
-        trained = [p for p in self.parameters() if p.requires_grad]
-        decayed, kept = [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim <= 1]
-        groups: list[dict[str, Any]] = [{"params": decayed}, {"params": kept, "weight_decay": 0.0}]
-        optimizer = self._optimizer([group for group in groups if group["params"]])
+        trained = [(name, p) for name, p in self.net.named_parameters() if p.requires_grad]
+        slow = self._loaded if self._trunk_scale != 1 else frozenset()
+        groups: list[dict[str, Any]] = []
+        factors: list[float] = []
+        for factor, chosen in (
+            (1.0, [p for name, p in trained if name not in slow]),
+            (self._trunk_scale, [p for name, p in trained if name in slow]),
+        ):
+            decayed, kept = [p for p in chosen if p.ndim > 1], [p for p in chosen if p.ndim <= 1]
+            for group in ({"params": decayed}, {"params": kept, "weight_decay": 0.0}):
+                if group["params"]:
+                    groups.append(group)
+                    factors.append(factor)
+        optimizer = self._optimizer(groups)
+        for group, factor in zip(optimizer.param_groups, factors, strict=True):
+            group["lr"] *= factor
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = {"scheduler": self._scheduler(optimizer, total_steps=steps), "interval": "step"}
         return {"optimizer": optimizer, "lr_scheduler": schedule}
