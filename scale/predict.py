@@ -57,11 +57,13 @@ def predict(config: DictConfig) -> int:
     from scale.inference.predictor import Predictor
     from scale.runs.load import load_run
     from scale.runs.predict import find_device
+    from scale.runs.sets import folder_of
 
     shard, folder = job.Shard(config.shard, config.shards), Path(config.output).expanduser()
     if config.threads:
         torch.set_num_threads(config.threads)
-    runs = [load_run(place) for place in ([config.run] if config.run is not None else config.runs)]
+    places = [config.run] if config.run is not None else config.runs
+    runs = [load_run(folder_of(place, config.set)) for place in places]
     predictor = Predictor.of_runs(
         runs, device=find_device(config.accelerator), alpha=config.alpha, calibrate=bool(config.calibrate)
     )

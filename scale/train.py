@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from scale.data.datamodule import ImageDataModule
     from scale.tasks.classification import ClassificationTask
-    from scale.tasks.outputs import Outputs
 
 log = logging.getLogger("scale")
 HELP = """\
@@ -133,9 +132,8 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[st
     from scale import runs
     from scale.runs import resume, tta
     from scale.runs.folder import write_averaged
-    from scale.tasks.build import build_datamodule, build_task
-    from scale.tasks.problem import Problem
-    from scale.training import before, hardware, loggers, outcome, transfer
+    from scale.tasks.build import build_datamodule, build_training, is_joint
+    from scale.training import before, hardware, joint, loggers, outcome, transfer
     from scale.training.trainer import build_trainer
     from scale.utils.files import strict
 
@@ -145,22 +143,15 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[st
     datamodule.setup()
     if config.rerun is not None:
         resume.check_data(datamodule, Path(config.rerun))
-    problem = Problem(datamodule.info.problem, len(datamodule.info.labels))
     before.examine(datamodule)
-    weights = problem.class_weights(datamodule.train_labels) if datamodule.balance == "weights" else None
-    task = build_task(
-        config,
-        problem,
-        image_shape=datamodule.image_shape,
-        class_weights=weights,
-        logit_adjustment=datamodule.logit_adjustment,
-    )
+    task = build_training(config, datamodule)
+    results: Any = joint if is_joint(config) else outcome
     cost = before.announce(task, datamodule)
-    begun = transfer.begin(config, task, datamodule.info, folder, resumed=checkpoint is not None)
+    begun = transfer.begin(config, task, datamodule, folder, resumed=checkpoint is not None)
     logger = loggers.build_loggers(config, folder)
     failed = True
     try:
-        trainer = build_trainer(config, folder, samples=len(datamodule.train_labels), logger=logger)
+        trainer = build_trainer(config, folder, samples=datamodule.train_count, logger=logger)
         if trainer.is_global_zero:
             loggers.log_configuration(logger, config)
         clock = [started, time.perf_counter()]
@@ -176,24 +167,23 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[st
             seconds["fit"] = sum(row["seconds"] for row in runs.read_history(folder))
         again = functools.partial(_evaluate, trainer, task, datamodule, test=config.test)
         averaged = tta.predict(datamodule, outputs, again) if config.evaluation.tta else {}
-        metrics = {
-            **outcome.metrics(config, trainer, task, datamodule, {**outputs, **averaged}),
+        more = {
             "best_epoch": best,
             "seconds": {name: round(value, 3) for name, value in seconds.items()},
             **begun,
-            "model": {"name": outcome.choice(config, task, datamodule.image_shape, folder), **cost},
+            "model": {"name": outcome.choice(config, task, datamodule, folder), **cost},
         }
+        metrics = results.metrics(config, trainer, task, datamodule, {**outputs, **averaged}, more=more)
         if trainer.is_global_zero:
             write_averaged(folder, averaged)
-            figures = outcome.write(folder, metrics, datamodule, outputs, partial=metrics["partial"])
-            loggers.log_results(
-                logger, outcome.summary(metrics, (*outputs, *averaged)), figures, step=trainer.global_step
-            )
+            figures = results.write(folder, metrics, datamodule, outputs)
+            said = results.summary(metrics, (*outputs, *averaged))
+            loggers.log_results(logger, said, figures, step=trainer.global_step)
         failed = False
     finally:
         loggers.close_loggers(logger, failed=failed)
     if trainer.is_global_zero:
-        outcome.finish(folder, metrics, rerun=config.rerun)
+        results.finish(folder, metrics, rerun=config.rerun)
     return cast(dict[str, Any], strict(metrics))
 
 
@@ -217,9 +207,9 @@ def _load_best(trainer: "L.Trainer", task: "ClassificationTask", folder: Path) -
 
 def _evaluate(
     trainer: "L.Trainer", task: "ClassificationTask", datamodule: "ImageDataModule", *, test: bool
-) -> dict[str, "Outputs"]:
+) -> dict[str, Any]:
     """Val and, where asked for, test, once."""
-    found: dict[str, Outputs] = {}
+    found = {}
     for split, evaluate in {"val": trainer.validate, **({"test": trainer.test} if test else {})}.items():
         task.outputs = None  # a split that is not evaluated must not be given another one's outputs
         evaluate(task, datamodule=datamodule, verbose=False)

@@ -6,6 +6,7 @@ from typing import Any
 
 from scale.config import bounds
 from scale.data import catalog, companion
+from scale.data import sets as joint
 from scale.utils.choices import nearest
 
 PRECISIONS = ("highest", "high", "medium")  # of torch.set_float32_matmul_precision
@@ -43,6 +44,8 @@ def of_train(node: Mapping[str, Any]) -> Iterator[str]:
     if node["seed"] > LARGEST_SEED:
         yield f"seed={node['seed']}: give a number of at most {LARGEST_SEED}"
     yield from _of_transfer(node)
+    if str(node["data"].get("_target_")).endswith(".JointDataModule"):
+        yield from _of_joint(node)
     yield from wrong_choice("matmul_precision", node["matmul_precision"], PRECISIONS)
     yield from of_evaluation(node["evaluation"])
     trainer = node["trainer"]
@@ -78,6 +81,29 @@ def _of_transfer(node: Mapping[str, Any]) -> Iterator[str]:
             yield f"freeze={node['freeze']} keeps what was learned before: give init_from=<run folder> too"
         if node["optimizer"].get("trunk_scale", 1) != 1:
             yield "optimizer.trunk_scale is for what init_from loads: give init_from=<run folder> too"
+
+
+def _of_joint(node: Mapping[str, Any]) -> Iterator[str]:
+    data, model, trainer = node["data"], node["model"], node["trainer"]
+    sets = data.get("sets")
+    wrong = list(joint.problems(sets)) if sets != "???" else []
+    yield from wrong
+    options = data.get("options") or {}
+    for name in [] if wrong or sets == "???" else sets:
+        size = (options.get(name) or {}).get("size", data.get("size", 28))
+        if name in catalog.FLAGS and size not in catalog.get(name).sizes:
+            yield f"data.options: {name} has no size {size!r}: " + ", ".join(map(str, catalog.get(name).sizes))
+    if not str(model.get("_target_")).endswith(".ScaleNet"):
+        yield "data=joint is for the SCALE networks, whose streams data sets can share: give model=scale or scale_tiny"
+    elif model.get("streams") == "volumetric":
+        yield "data=joint with model.streams=volumetric: images have the planar stream alone; give both or planar"
+    for key, given in (("init_from", node["init_from"]), ("evaluation.tta", node["evaluation"]["tta"] or None)):
+        if given is not None:
+            yield f"{key} is not for data=joint: leave it out"
+    if node["compile"]:
+        yield "compile=true is not for data=joint: leave it out"
+    if trainer.get("devices", 1) != 1 or trainer.get("num_nodes", 1) != 1:
+        yield "data=joint trains on one device: give trainer=cpu or trainer=gpu, with trainer.devices=1"
 
 
 def of_evaluation(node: Mapping[str, Any]) -> Iterator[str]:

@@ -35,7 +35,8 @@ _KEYS = {
     Kind.RECIPE: """model task optimizer scheduler augment budget trainer callbacks.averaging callbacks.checkpoint
         data.train_fraction data.train_samples data.batch_size data.balance data.drop_last data.normalisation
         data.grades
-        data.deciding data.lesions data.decoys init_from freeze""",
+        data.deciding data.lesions data.decoys init_from freeze
+        data.sets data.power data.statistics data.options""",
 }
 KINDS = {key: kind for kind, keys in _KEYS.items() for key in keys.split()}
 
@@ -43,13 +44,17 @@ KINDS = {key: kind for kind, keys in _KEYS.items() for key in keys.split()}
 SUPPLIED = {
     "data": frozenset({"augment", "seed"}),
     "model": frozenset({"spatial_dims", "in_channels", "outputs"}),
-    "task": frozenset({"net", "problem", "optimizer", "scheduler", "class_weights", "logit_adjustment"}),
+    "task": frozenset({"net", "problem", "optimizer", "scheduler", "class_weights", "logit_adjustment", "flips"}),
     "trainer": frozenset({"callbacks", "logger", "default_root_dir", "plugins"}),
     "logger": frozenset({"save_dir", "id", "resume"}),
 }
 OWN = frozenset({"optimizer.trunk_scale"})  # keys beside a target's arguments, which the program reads itself
 # What earlier versions did, which had no such key: a record without it says the same.
-LATER: dict[str, Any] = {"freeze": "none", "optimizer.trunk_scale": 1.0}
+LATER: dict[str, Any] = {
+    "freeze": "none",
+    **{"optimizer.trunk_scale": 1.0, "model.modality_dropout": 0.0},
+    **{"task.gate_entropy": 0.0, "task.flip_consistency": 0.0},
+}
 LISTS = ("callbacks", "logger")  # groups of named nodes, each with its own target
 
 UNTUNABLE = {  # keys that would let trials be compared that do not compare
@@ -57,6 +62,7 @@ UNTUNABLE = {  # keys that would let trials be compared that do not compare
     "test": "the test split must not decide anything",
     "data": "val losses of two data sets do not compare",
     "data.flag": "val losses of two data sets do not compare",
+    "data.sets": "val losses of two data sets do not compare",
     "data.path": "val losses of two data sets do not compare",
     "data.phantom_seed": "val losses of two data sets do not compare",
     "experiment": "name the keys that it sets",

@@ -79,10 +79,12 @@ class EvaluateConfig:
     """Root of `conf/evaluate.yaml`."""
 
     run: str | None = None
+    set: str | None = None  # of a joint run: its data set
     runs: list[str] | None = None
     predictions: str | None = None
     output: str | None = None
     corruptions: str | None = None
+    heads: bool = False
     evaluation: EvaluateAgain = field(default_factory=EvaluateAgain)
     report: bool = False
     data: dict[str, Any] = field(default_factory=dict)
@@ -147,6 +149,7 @@ class ExplainConfig:
     """Root of `conf/explain.yaml`."""
 
     run: str | None = None
+    set: str | None = None  # of a joint run: its data set
     split: str = "test"
     checkpoint: str = "best"
     samples: Shown = field(default_factory=Shown)
@@ -191,6 +194,7 @@ class PredictConfig:
     """Root of `conf/predict.yaml`."""
 
     run: str | None = None
+    set: str | None = None  # of a joint run: its data set
     runs: list[str] | None = None
     input: str | None = None
     source: str | None = None

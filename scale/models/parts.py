@@ -151,13 +151,18 @@ def _as_of(net: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return found
     there = [name for name in STREAMS if any(key.startswith(f"streams.{name}.") for key in state)]
     if len(there) == 1 and len(net.stream_names) == 2:
-        names = {"fusion.": f"auxiliary_heads.{there[0]}.0.", "head.1.": f"auxiliary_heads.{there[0]}.2."}
-        return {_renamed(key, names): value for key, value in state.items()}
+        return own_head(state, there[0])
     if len(there) == 2 and len(net.stream_names) == 1:
         names = {f"auxiliary_heads.{net.stream_names[0]}.{n}.": new for n, new in ((0, "fusion."), (2, "head.1."))}
         rest = {key: value for key, value in state.items() if not key.startswith(("fusion.", "head."))}
         return {_renamed(key, names): value for key, value in rest.items()}
     return found
+
+
+def own_head(state: Mapping[str, Tensor], stream: str) -> dict[str, Tensor]:
+    """The state of a network of one stream in the names of one of both, whose head for that stream alone it is."""
+    names = {"fusion.": f"auxiliary_heads.{stream}.0.", "head.1.": f"auxiliary_heads.{stream}.2."}
+    return {_renamed(key, names): value for key, value in state.items()}
 
 
 def _renamed(name: str, names: Mapping[str, str]) -> str:

@@ -15,7 +15,7 @@ from scale.evaluation import metrics as scoring
 from scale.published import medmnist as published
 from scale.reporting.page import render
 from scale.reporting.run_figures import run_name
-from scale.runs import OVERRIDES, read_config, read_environment
+from scale.runs import read_config, read_environment, read_overrides
 from scale.utils.files import write_text
 
 NAME = "report.html"
@@ -64,7 +64,7 @@ def write(folder: Path, record: Mapping[str, Any]) -> Path:
 
 def _content(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     """What the template names."""
-    overrides = [str(override) for override in OmegaConf.load(folder / OVERRIDES)]
+    overrides = read_overrides(folder)
     flag, names = record["flag"], list(record.get("per_class", {}).get("names", []))
     shown = [split for split in SPLITS if split in record]
     return {

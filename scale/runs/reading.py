@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from scale.config import bounds
 from scale.config.keys import flat, in_todays_words, plain
 from scale.data import archive
+from scale.runs.sets import home
 from scale.utils.files import read_csv, read_json
 
 CONFIG, OVERRIDES, ENVIRONMENT, METRICS = "config.yaml", "overrides.yaml", "environment.json", "metrics.json"
@@ -63,7 +64,7 @@ def check_complete(metrics: Mapping[str, Any], folder: str | Path) -> None:
 
 def read_environment(folder: str | Path) -> dict[str, Any]:
     """Where and by which code a run was made, its `environment.json`. Raises ValueError if it is damaged."""
-    return read_json(Path(folder) / ENVIRONMENT, cure=ANOTHER)
+    return read_json(home(folder) / ENVIRONMENT, cure=ANOTHER)
 
 
 def read_config(folder: str | Path) -> DictConfig:
@@ -72,7 +73,7 @@ def read_config(folder: str | Path) -> DictConfig:
     Raises:
         ValueError: the file is damaged, or holds interpolations, which no record does.
     """
-    path = Path(folder) / CONFIG
+    path = home(folder) / CONFIG
     config = load_yaml(path)
     if not isinstance(config, DictConfig):
         raise ValueError(f"{path} is damaged: it holds no keys; {ANOTHER}")
@@ -96,7 +97,7 @@ def check_config(config: DictConfig, folder: str | Path) -> None:
 
 def read_overrides(folder: str | Path) -> list[str]:
     """The command line that a run was begun with, its `overrides.yaml`. Raises ValueError if it is damaged."""
-    path = Path(folder) / OVERRIDES
+    path = home(folder) / OVERRIDES
     found = load_yaml(path)
     texts = OmegaConf.to_container(found) if isinstance(found, ListConfig) else None
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):

@@ -25,10 +25,12 @@ def metrics(
     task: "ClassificationTask",
     datamodule: "ImageDataModule",
     outputs: Mapping[str, "Outputs | Averaged"],
+    *,
+    more: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Scores of each split with their uncertainty, and what they were measured on: most of `metrics.json`.
 
-    A run that is no result (it saw a part of its splits, or was not tested) has the scores alone.
+    A run that is no result (it saw a part of its splits, or was not tested) has the scores alone. With `more` beside.
     """
     from scale.evaluation.metrics import scores
     from scale.runs.provenance import hardware
@@ -59,6 +61,7 @@ def metrics(
         "hardware": hardware(trainer.strategy.root_device.type, trainer.world_size),
         "precision": str(trainer.precision),
         **(_assess(config, found, problem.name, info.labels) if whole and "test" in outputs else {}),
+        **(more or {}),
     }
 
 
@@ -82,8 +85,6 @@ def write(
     metrics: Mapping[str, Any],
     datamodule: "ImageDataModule",
     outputs: Mapping[str, "Outputs"],
-    *,
-    partial: bool,
 ) -> dict[str, Any]:
     """Predictions, official files and figures; returns the figures."""
     from scale import runs
@@ -98,7 +99,7 @@ def write(
     write_json(folder / run_inputs.NAME, inputs)
     for split, found in outputs.items():
         write_predictions(folder, split, found)
-        if not partial:  # an official file has a row for every sample
+        if not metrics["partial"]:  # an official file has a row for every sample
             official.write(
                 folder / runs.PREDICTIONS,
                 found.probabilities,
@@ -110,7 +111,7 @@ def write(
                 run=official.run_name(metrics["model"]["name"], metrics["seed"]),
             )
     arrays = None
-    if "test" in outputs and not partial:
+    if "test" in outputs and not metrics["partial"]:
         test = outputs["test"]
         arrays = {"index": test.index, "labels": test.labels, "probabilities": test.probabilities}
     history = runs.read_history(folder) if (folder / runs.HISTORY).exists() else []
@@ -139,7 +140,7 @@ def _mistaken(
     return dict(zip(rows, images, strict=True))
 
 
-def choice(config: DictConfig, task: "ClassificationTask", image_shape: Sequence[int], folder: Path) -> str:
+def choice(config: DictConfig, task: "ClassificationTask", datamodule: "ImageDataModule", folder: Path) -> str:
     """What the model is called: the option of the group `model` that was given, else the class."""
     from hydra.core.hydra_config import HydraConfig
 
@@ -151,7 +152,8 @@ def choice(config: DictConfig, task: "ClassificationTask", image_shape: Sequence
     else:  # called from Python
         named = [text.removeprefix("model=") for text in read_overrides(folder) if text.startswith("model=")]
         found = named[-1] if named else type(task.net).__name__
-    return model_name(config, choice=str(found), spatial_dims=len(image_shape) - 1)
+    dims = max(module.info.spatial_dims for module in datamodule.members.values())
+    return model_name(config, choice=str(found), spatial_dims=dims)
 
 
 def describe(datamodule: "ImageDataModule") -> str:

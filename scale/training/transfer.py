@@ -4,7 +4,7 @@ import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
 from scale.models import parts
-from scale.runs import CHECKPOINTS, METRICS, checkpoints, read_metrics
+from scale.runs import CHECKPOINTS, METRICS, checkpoints, read_metrics, sets
 from scale.runs import inputs as run_inputs
 from scale.runs.reading import ANOTHER, INIT_FROM, check_complete
 from scale.utils.files import read_json, sha256_of, write_json
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from scale.data.catalog import DataSet
+    from scale.data.datamodule import ImageDataModule
     from scale.tasks.classification import ClassificationTask
 
 log = logging.getLogger("scale")
@@ -64,10 +65,14 @@ def check(config: DictConfig) -> None:
         _file(Path(config.init_from).expanduser())
 
 
-def read(place: str | Path) -> Source:
+def read(place: str | Path, info: "DataSet | None" = None) -> Source:
     """The network of a finished run's folder, or of a folder or file of `scale.export` in safetensors.
 
     Tensors and plain values alone are read; nothing that the files say is run.
+
+    Args:
+        place: of it.
+        info: of the data set that it is to begin with: of a joint run's networks the nearest is taken.
 
     Raises:
         FileNotFoundError: there is no such thing.
@@ -75,18 +80,21 @@ def read(place: str | Path) -> Source:
     """
     path = Path(place).expanduser()
     file = _file(path)
-    return _exported(file) if file.suffix == ".safetensors" else _of_run(path, file)
+    if file.suffix == ".safetensors":
+        return _exported(file)
+    metrics = read_metrics(path)
+    return _of_joint(path, file, metrics, info) if sets.names(metrics) else _of_run(path, file, metrics)
 
 
 def begin(
-    config: DictConfig, task: "ClassificationTask", info: "DataSet", folder: Path, *, resumed: bool
+    config: DictConfig, task: "ClassificationTask", datamodule: "ImageDataModule", folder: Path, *, resumed: bool
 ) -> dict[str, Any]:
     """Loads what `init_from` names, freezes what `freeze` says, and tells the task what was loaded.
 
     Args:
         config: of the run.
         task: with a new network; changed in place.
-        info: of the run's data set.
+        datamodule: of the run's data set.
         folder: of the run.
         resumed: from a checkpoint, which has the weights: only what was loaded then is read, from the record.
 
@@ -105,7 +113,7 @@ def begin(
     elif resumed:
         record = read_json(folder / INIT_FROM, cure=ANOTHER)
     else:
-        record = _load(config, task, info)
+        record = _load(config, task, datamodule.info)
         _compare(record, folder)
         if config.rerun is not None:
             _compare(record, Path(config.rerun).expanduser())
@@ -127,7 +135,7 @@ def begin(
 
 
 def _load(config: DictConfig, task: "ClassificationTask", info: "DataSet") -> dict[str, Any]:
-    source = read(config.init_from)
+    source = read(config.init_from, info)
     net: Any = task.net
     alike = source.has_labels_of(info)
     same_dims = source.spatial_dims == info.spatial_dims
@@ -159,7 +167,7 @@ def _file(path: Path) -> Path:
     """The file with the weights."""
     if path.is_dir():
         if (path / METRICS).is_file():
-            return path / CHECKPOINTS / "best.ckpt"
+            return sets.home(path) / CHECKPOINTS / "best.ckpt"
         if (path / WEIGHTS).is_file():
             return path / WEIGHTS
         raise FileNotFoundError(
@@ -173,15 +181,35 @@ def _file(path: Path) -> Path:
     return path
 
 
-def _of_run(folder: Path, file: Path) -> Source:
-    metrics = read_metrics(folder)
+def _of_joint(folder: Path, file: Path, metrics: Mapping[str, Any], info: "DataSet | None") -> Source:
+    """Of a joint run the network of the same data set, else of one of the same dimensions.
+
+    That of images has a planar stream alone; the volumetric one is then taken from that of volumes, if there is one.
+    """
+    dims = {name: len(found["image_shape"]) - 1 for name, found in metrics["sets"].items()}
+    wanted = (None, 3) if info is None else (info.flag, info.spatial_dims)
+    nearest = min(dims, key=lambda name: (name != wanted[0], dims[name] != wanted[1]))
+    own = sets.folder_of(folder, nearest)
+    source = _of_run(Path(own), file, read_metrics(own))
+    volumes = next((name for name in dims if dims[name] == 3), None)
+    if dims[nearest] == 3 or volumes is None:
+        return source
+    other = _of_run(Path(sets.folder_of(folder, volumes)), file, read_metrics(sets.folder_of(folder, volumes)))
+    added = {key: value for key, value in other.state.items() if key.split(".")[1] == "volumetric"}
+    return replace(source, state={**parts.own_head(source.state, "planar"), **added})
+
+
+def _of_run(folder: Path, file: Path, metrics: dict[str, Any]) -> Source:
     check_complete(metrics, folder)
     said = run_inputs.read(folder, metrics)
-    state = checkpoints.read(file)["state_dict"]
+    state = checkpoints.read(file)
+    if (name := sets.name_in(folder)) is not None:
+        state = checkpoints.of_member(state, name)
+    weights = state["state_dict"]
     return Source(
         file=file,
         sha256=sha256_of(file),
-        state={key.removeprefix("net."): value for key, value in state.items() if key.startswith("net.")},
+        state={key.removeprefix("net."): value for key, value in weights.items() if key.startswith("net.")},
         flag=str(metrics["flag"]),
         problem=str(metrics["problem"]),
         classes=tuple(said.classes),
