@@ -10,7 +10,6 @@ from omegaconf import DictConfig
 from scale import config as configuration
 from scale.config import checks
 from scale.config.help import show_help
-from scale.runs.sets import folder_of
 from scale.utils.cli import one_line_errors
 
 HELP = """\
@@ -49,6 +48,8 @@ def _job(config: DictConfig) -> None:
 def _run(config: DictConfig) -> int:
     """Prints a table; the exit status is 1 where a run's record cannot be reproduced."""
     _check(config)
+    from scale.runs.sets import folder_of
+
     config.run = config.run and folder_of(config.run, config.set)
     if config.runs is not None:
         return _average(list(config.runs), config.output)

@@ -128,13 +128,13 @@ def _reason(title: str, part: Part, taken: Taken, *, same_dims: bool, same_label
 
 
 def _fitted(name: str, part: Part, state: Mapping[str, Tensor], wanted: Tensor) -> Tensor | None:
+    """A value that fits; None where there is none."""
     value = state.get(name)
-    if value is None:
-        return None
-    if value.shape == wanted.shape:
+    if value is None or value.shape == wanted.shape:
         return value
-    other = value.ndim == wanted.ndim and value[:, :0].shape == wanted[:, :0].shape
-    if name != part.stem or not other or value.shape[1] % part.halves or wanted.shape[1] % part.halves:
+    if name != part.stem or value.ndim != wanted.ndim or value[:, :0].shape != wanted[:, :0].shape:
+        return None
+    if value.shape[1] % part.halves:
         return None
     channels = wanted.shape[1] // part.halves
     spread = [half.sum(dim=1, keepdim=True) / channels for half in value.chunk(part.halves, dim=1)]

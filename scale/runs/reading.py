@@ -26,7 +26,7 @@ METRICS_KEYS: dict[str, tuple[Any, str]] = {  # what is relied on: type, and how
     **dict.fromkeys(("flag", "problem"), (str, "a text")),
     **dict.fromkeys(("seed", "num_classes"), (int, "a whole number")),
     "image_shape": (list, "a list"),
-    **dict.fromkeys((*SPLITS, "samples", "model"), (dict, "an object")),
+    **dict.fromkeys((*SPLITS, "samples", "model", "sets"), (dict, "an object")),
     **dict.fromkeys(("fast_dev_run", "partial"), (bool, "true or false")),
 }
 
@@ -52,7 +52,7 @@ def read_metrics(folder: str | Path) -> dict[str, Any]:
 def check_complete(metrics: Mapping[str, Any], folder: str | Path) -> None:
     """Raises ValueError if `metrics.json` lacks what a network is built from, or says what cannot be."""
     path = Path(folder) / METRICS
-    lacking = [key for key in METRICS_KEYS if key not in metrics and key not in SPLITS and key != "partial"]
+    lacking = [key for key in METRICS_KEYS if key not in metrics and key not in (*SPLITS, "partial", "sets")]
     if lacking:
         raise ValueError(f"{path} is damaged: it has no {', '.join(lacking)}; {ANOTHER}")
     shape = metrics["image_shape"]

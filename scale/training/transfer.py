@@ -186,17 +186,15 @@ def _of_joint(folder: Path, file: Path, metrics: Mapping[str, Any], info: "DataS
 
     That of images has a planar stream alone; the volumetric one is then taken from that of volumes, if there is one.
     """
-    dims = {name: len(found["image_shape"]) - 1 for name, found in metrics["sets"].items()}
+    places = [Path(sets.folder_of(folder, name)) for name in sets.names(metrics)]
+    sources = [_of_run(place, file, read_metrics(place)) for place in places]
     wanted = (None, 3) if info is None else (info.flag, info.spatial_dims)
-    nearest = min(dims, key=lambda name: (name != wanted[0], dims[name] != wanted[1]))
-    own = sets.folder_of(folder, nearest)
-    source = _of_run(Path(own), file, read_metrics(own))
-    volumes = next((name for name in dims if dims[name] == 3), None)
-    if dims[nearest] == 3 or volumes is None:
-        return source
-    other = _of_run(Path(sets.folder_of(folder, volumes)), file, read_metrics(sets.folder_of(folder, volumes)))
-    added = {key: value for key, value in other.state.items() if key.split(".")[1] == "volumetric"}
-    return replace(source, state={**parts.own_head(source.state, "planar"), **added})
+    nearest = min(sources, key=lambda source: (source.flag != wanted[0], source.spatial_dims != wanted[1]))
+    volumes = next((source for source in sources if source.spatial_dims == 3), None)
+    if nearest.spatial_dims == 3 or volumes is None:
+        return nearest
+    added = {key: value for key, value in volumes.state.items() if key.split(".")[1:2] == ["volumetric"]}
+    return replace(nearest, state={**parts.own_head(nearest.state, "planar"), **added})
 
 
 def _of_run(folder: Path, file: Path, metrics: dict[str, Any]) -> Source:
