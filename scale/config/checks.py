@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scale.config import bounds
+from scale.config import bounds, signatures
 from scale.data import catalog, companion
 from scale.data import sets as joint
 from scale.utils.choices import nearest
@@ -85,14 +85,9 @@ def _of_transfer(node: Mapping[str, Any]) -> Iterator[str]:
 
 def _of_joint(node: Mapping[str, Any]) -> Iterator[str]:
     data, model, trainer = node["data"], node["model"], node["trainer"]
-    sets = data.get("sets")
-    wrong = list(joint.problems(sets)) if sets != "???" else []
-    yield from wrong
-    options = data.get("options") or {}
-    for name in [] if wrong or sets == "???" else sets:
-        size = (options.get(name) or {}).get("size", data.get("size", 28))
-        if name in catalog.FLAGS and size not in catalog.get(name).sizes:
-            yield f"data.options: {name} has no size {size!r}: " + ", ".join(map(str, catalog.get(name).sizes))
+    if data.get("sets") != "???":  # said by the check of the signature
+        wrong = list(joint.problems(data.get("sets"), data.get("options")))
+        yield from wrong or _of_sets(data)
     if not str(model.get("_target_")).endswith(".ScaleNet"):
         yield "data=joint is for the SCALE networks, whose streams data sets can share: give model=scale or scale_tiny"
     elif model.get("streams") == "volumetric":
@@ -104,6 +99,18 @@ def _of_joint(node: Mapping[str, Any]) -> Iterator[str]:
         yield "compile=true is not for data=joint: leave it out"
     if trainer.get("devices", 1) != 1 or trainer.get("num_nodes", 1) != 1:
         yield "data=joint trains on one device: give trainer=cpu or trainer=gpu, with trainer.devices=1"
+
+
+def _of_sets(data: Mapping[str, Any]) -> Iterator[str]:
+    for name in data["sets"]:
+        own = (data.get("options") or {}).get(name, {})
+        module = "own.Phantom" if name in joint.PHANTOMS else "datamodule.MedMNIST"
+        given = {"_target_": f"scale.data.{module}DataModule", **own}
+        yield from signatures.check(given, path=f"data.options.{name}", supplied=frozenset({"flag"}))
+        size = own.get("size", data.get("size", 28))
+        if name in catalog.FLAGS and size not in catalog.get(name).sizes:
+            known = ", ".join(map(str, catalog.get(name).sizes))
+            yield f"data.sets: {name} has no size {size!r}; published sizes are {known} (data.size, data.options)"
 
 
 def of_evaluation(node: Mapping[str, Any]) -> Iterator[str]:

@@ -54,7 +54,7 @@ class JointDataModule(ImageDataModule):
         **shared: Any,
     ) -> None:
         super().__init__(**shared)
-        for text in problems(list(sets)):
+        for text in problems(list(sets), options):
             raise ValueError(text)
         if not 0 <= power <= 1:
             raise ValueError(f"data.power={power}: give a number from 0 (all sets alike) to 1 (as large as they are)")
@@ -62,8 +62,6 @@ class JointDataModule(ImageDataModule):
             raise ValueError(f"data.statistics={statistics!r}: give own or shared")
         if self.train_samples is not None or self.balance != "none":
             raise ValueError("data.train_samples and data.balance are not for data=joint: leave them out")
-        if unknown := set(options or {}) - set(sets):
-            raise ValueError(f"data.options names {min(unknown)}, which is not in data.sets={list(sets)}")
         self.power, self.statistics = power, statistics
         source = {"root": root, "cache": cache, "download": download, "verify": verify}
         self.parts: dict[str, ImageDataModule] = {}

@@ -39,7 +39,7 @@ def metrics(
         task: that was trained.
         datamodule: of all sets.
         outputs: by split and name of the set.
-        more: what is said of all sets alike; its `model` gets the cost of each set's network from `sets` in it.
+        more: what is said of all sets alike; its `model` gets the cost of each set's own network.
     """
     from scale.models.layers import macs, parameters
 

@@ -79,7 +79,10 @@ def test_batches_come_as_their_own_set_prepares_them(module):
         (["data.sets=[breastmnist]"], "give at least two data sets, each once"),
         (["data.sets=[breastmnist,breastmnist]"], "give at least two data sets, each once"),
         (["data.sets=[breastmnist,vesselmnist]"], "there is no data set 'vesselmnist'; did you mean 'vesselmnist3d'?"),
-        (["data.sets=[breastmnist,vesselmnist3d]", "data.size=128"], "vesselmnist3d has no size 128: 28, 64"),
+        (
+            ["data.sets=[breastmnist,vesselmnist3d]", "data.size=128"],
+            "vesselmnist3d has no size 128; published sizes are 28, 64",
+        ),
         (["data.sets=[breastmnist,bloodmnist]", "model=resnet18"], "give model=scale or scale_tiny"),
         (["data.sets=[breastmnist,bloodmnist]", "model.streams=volumetric"], "images have the planar stream alone"),
         (["data.sets=[breastmnist,bloodmnist]", "evaluation.tta=true"], "evaluation.tta is not for data=joint"),
@@ -87,6 +90,12 @@ def test_batches_come_as_their_own_set_prepares_them(module):
         (["data.sets=[breastmnist,bloodmnist]", "hardware=compile"], "compile=true is not for data=joint"),
         (["data.sets=[breastmnist,bloodmnist]", "trainer=ddp_cpu"], "data=joint trains on one device"),
         (["data.sets=[breastmnist,bloodmnist]", "data.power=2"], "data.power=2: give a number from 0 to 1"),
+        (["data.sets=[phantom2d,bloodmnist]", "data.options={phantom2d: 3}"], "give options by the set's name"),
+        (["data.sets=[phantom2d,bloodmnist]", "data.options={phantom3d: {}}"], "data.options names phantom3d"),
+        (
+            ["data.sets=[phantom2d,bloodmnist]", "data.options={phantom2d: {sampels: 3}}"],
+            "data.options.phantom2d.sampels: PhantomDataModule takes no 'sampels'; did you mean 'samples'?",
+        ),
         ([], "data.sets must be given"),
     ],
 )
