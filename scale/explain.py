@@ -26,7 +26,7 @@ page can be used as soon as the maps are drawn; the metrics follow, the expensiv
   python -m scale.explain run=DIR attribution=fast                 the maps alone
   python -m scale.explain run=DIR indices=[3,17] target=truth      samples and class of your choice
   python -m scale.explain run=DIR attribution.methods=[integrated_gradients,rollout] attribution.batch_size=4
-  python -m scale.explain run=DIR compare=[DIR2,DIR3]              how far the maps of other seeds agree
+  python -m scale.explain run=DIR compare=[DIR2,DIR3]              runs of other seeds: their maps, how far they agree
   python -m scale.explain --cfg job                                shows every key with its value
 
 A call replaces what an earlier one wrote; what has metrics that are not made again is kept as explanations-1 (2, ...).
@@ -64,11 +64,12 @@ def explain(config: DictConfig) -> Path:
     target = Path(config.run).expanduser() / FOLDER
     if target.exists() and not (target / PAGE).exists():
         raise FileExistsError(f"{target} was not written by this command: move it away, as it would be replaced")
+    from scale.attribution.report import compared
     from scale.attribution.report import job as jobs
     from scale.attribution.report import write as writing
 
     job = jobs.prepare(config)
-    with Progress(job.cost(), pace=job.pace()) as progress:
+    with Progress(job.cost() + compared.cost(job), pace=job.pace()) as progress:
         with replacing_folder(target) as folder, logging_to(folder / LOG):
             OmegaConf.save(config, folder / "config.yaml", resolve=True)
             samples = writing.write_samples(job, folder, PAGE, progress)

@@ -237,6 +237,8 @@ def test_seeds_are_compared(runs):
     rows = {row["method"]: row for row in table(folder / "quality.csv") if row["metric"] == "agreement"}
     assert -1 <= float(rows["saliency"]["mean"]) < 0.999
     assert float(rows["random"]["mean"]) == pytest.approx(1)
+    assert (folder / "figures" / "compare.png").is_file()
+    assert not (run(runs / "other", "attribution.quality.samples=0") / "figures" / "compare.png").exists()
 
 
 def test_several_labels(runs):

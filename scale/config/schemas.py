@@ -134,10 +134,10 @@ class Attribution:
 
     methods: list[str] | None = None
     batch_size: int = 16
-    baseline: str = "zero"
+    baseline: str = "blur"
     seed: int = 0
     steps: int = 32
-    view_steps: int = 8
+    view_steps: int = 4
     noise_samples: int = 16
     noise: float = 0.15
     window: float = 2 / 7

@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from scale.evaluation.figure_style import COLOURS, GREY, PAGE, Caption, blank, colour, dashes, plain
 from scale.evaluation.statistics import Ranks, cliques
 
+MOST_TICKS = 15  # ranks that are all numbered
 PANELS = {
     "loss": {"train/main_loss": "train", "train/loss": "train, all terms", "val/loss": "val"},
     "validation": {"val/auc": "AUC", "val/acc": "ACC"},
@@ -147,7 +148,8 @@ def critical_difference(names: Sequence[str], found: Ranks) -> Figure:
     axes.hlines(0, low, high, color="black", linewidth=1)
     for tick in range(int(low), int(high) + 1):
         axes.vlines(tick, 0, 0.15, color="black", linewidth=1)
-        axes.text(tick, 0.22, str(tick), ha="center", va="bottom", fontsize=7)
+        if len(names) <= MOST_TICKS or tick % 5 == 0 or tick == 1:
+            axes.text(tick, 0.22, str(tick), ha="center", va="bottom", fontsize=7)
     axes.plot([low, low + found.critical], [1.1, 1.1], color=COLOURS[0], linewidth=1.5, marker="|", clip_on=False)
     text = f"critical difference {found.critical:.2f} ({found.sets} data sets, Friedman p = {found.p_value:.2g})"
     axes.text(low, 1.25, text, fontsize=7, va="bottom")

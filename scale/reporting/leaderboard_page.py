@@ -5,7 +5,8 @@ from typing import Any
 
 from scale.data import catalog
 from scale.data.catalog import title
-from scale.reporting import run_figures
+from scale.evaluation import run_figures as ranking_figures
+from scale.reporting import over_sets, run_figures
 from scale.reporting.entries import FIGURES, Entry
 from scale.reporting.leaderboard import BESIDE, Section
 from scale.reporting.leaderboard_files import MARK_NOTE, MARKS, RULE, SOURCES, figure, limits, source
@@ -59,6 +60,7 @@ def page(found: Sequence[Section], gaps: Iterable[Gap], *, command: str) -> str:
         kinds=[(kind, name) for kind, name in KINDS if any(entry.kind == kind for entry in entries)],
         columns=COLUMNS,
         rows=[_row(entry) for entry in entries],
+        over=[_over(block) for block in over_sets.blocks(found)],
         gaps=[{"folder": str(gap.folder), "reason": gap.reason} for gap in gaps],
         first=(first.flag, str(first.size or "unknown")) if first else ("", ""),
         command=command,
@@ -85,6 +87,15 @@ def _row(entry: Entry) -> dict[str, Any]:
         "remark": "; ".join(filter(None, (entry.reason, entry.note))),
         "details": [_details(run) for run in entry.runs],
     }
+
+
+def _over(block: over_sets.Block) -> dict[str, Any]:
+    """Critical-difference diagrams of methods over data sets."""
+    drawn = {
+        text: png(ranking_figures.critical_difference(block.methods, block.ranks(name)), dpi=DPI)
+        for name, text in over_sets.TITLES.items()
+    }
+    return {"name": block.name, "images": drawn}
 
 
 def _told(entry: Entry, name: str) -> str:

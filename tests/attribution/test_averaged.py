@@ -37,7 +37,7 @@ def test_of_a_linear_model_it_is_the_square_of_the_mean_effect(shape):
     weight = net.weight.detach()
     mean = sum(weight.flip([1 + axis for axis in axes]) for axes in views) / 4
     known = (x * mean).sum(dim=1).clamp(min=0) ** 2
-    found = explain(net, x, views=views, smooth=0.0)
+    found = explain(net, x, views=views, smooth=0.0, around=0.0)
     torch.testing.assert_close(found.sum(dim=1), known, atol=1e-4, rtol=1e-3)
 
 
@@ -55,7 +55,7 @@ def test_a_flipped_sample_has_the_flipped_map():
 
 @pytest.mark.parametrize(
     "change",
-    [{"steps": 2}, {"smooth": 0.2}, {"baseline": 1.0}, {"views": [(), (0,)]}],
+    [{"steps": 2}, {"smooth": 0.2}, {"around": 0.3}, {"baseline": 1.0}, {"views": [(), (0,)]}],
     ids=lambda change: next(iter(change)),
 )
 def test_an_option_changes_what_it_names(change):
@@ -72,6 +72,18 @@ def test_what_one_method_alone_says_does_not_count():
         net.weight[0, 2, 3] = 1.0
     mask = torch.zeros(1, 8, 8)
     mask[0, 2, 3] = 1
-    maps = explain(net, x, smooth=0.0)
+    maps = explain(net, x, smooth=0.0, around=0.0)
     assert pointing_game(maps, mask).item() == 1
     assert (maps > 1e-6).sum() == 1  # voxels that speak against the class have nothing
+
+
+def test_a_voxel_that_stands_alone_yields_to_a_group():
+    net, x = Linear(1, 16, 16), torch.ones(1, 1, 16, 16)
+    with torch.no_grad():
+        net.weight.zero_()
+        net.weight[0, 2, 2] = 1.1
+        net.weight[0, 9:13, 9:13] = 1.0
+    mask = torch.zeros(1, 16, 16)
+    mask[0, 9:13, 9:13] = 1
+    assert pointing_game(explain(net, x, smooth=0.0, around=0.0), mask).item() == 0
+    assert pointing_game(explain(net, x, smooth=0.0), mask).item() == 1

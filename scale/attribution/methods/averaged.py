@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from scale.attribution.methods import gradients
 from scale.data.augment import mirror
 
-GRAIN = 0.5 / 28  # of the longest edge
+GRAIN, AROUND = 0.5 / 28, 2 / 28  # of the longest edge: less than a cell; about the width of a small lesion
 
 
 def consensus(
@@ -25,13 +25,15 @@ def consensus(
     rows: int,
     baseline: Tensor,
     views: Sequence[tuple[int, ...]],
-    steps: int = 8,
+    steps: int = 4,
     smooth: float = GRAIN,
+    around: float = AROUND,
 ) -> Tensor:
     """Integrated gradients times DeepLift, where both speak for the class, each averaged over flips: (B, *S).
 
     Both share the effect of the sample out over its voxels, by other rules: gradients on the way from the baseline, and
-    differences at each unit. No Grad-CAM is in it, whose cells depend on the draw of a training.
+    differences at each unit. No Grad-CAM is in it, whose cells depend on the draw of a training. What stands alone,
+    such as a voxel at the rim of a lesion, counts as far as its neighbourhood does.
 
     Args:
         model: gives scores (B, columns).
@@ -41,7 +43,8 @@ def consensus(
         baseline: (B, C, *S).
         views: spatial axes of every flip that keeps the label, none first.
         steps: of the integrated gradients of one view.
-        smooth: standard deviation of a Gaussian, as a share of the longest edge.
+        smooth: standard deviation of the Gaussian under both maps, as a share of the longest edge.
+        around: the same of a voxel's neighbourhood; 0: voxels count alone.
     """
     path, lift = (torch.zeros_like(images[:, :1]) for _ in range(2))
     for axes in views:
@@ -50,7 +53,10 @@ def consensus(
         lifted = gradients.deeplift(model, seen, target, baseline=origin)
         path += mirror(along, axes).sum(dim=1, keepdim=True)
         lift += mirror(lifted, axes).sum(dim=1, keepdim=True)
-    sigma = smooth * max(images.shape[2:])
-    if sigma:
-        path, lift = gradients.smoothed(path, sigma), gradients.smoothed(lift, sigma)
-    return (path.clamp(min=0) * lift.clamp(min=0))[:, 0] / len(views) ** 2
+    edge = max(images.shape[2:])
+    if smooth:
+        path, lift = (gradients.smoothed(maps, smooth * edge) for maps in (path, lift))
+    agreed = path.clamp(min=0) * lift.clamp(min=0) / len(views) ** 2
+    if around:
+        agreed = agreed * gradients.smoothed(agreed, around * edge)
+    return agreed[:, 0]

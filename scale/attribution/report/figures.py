@@ -54,8 +54,8 @@ def overlay_2d(
     left, right = figure.subplots(1, 2)
     largest, signed = limit(values), is_signed(values) if signed is None else signed
     for axes in (left, right):
-        _image(axes, image, window(image))
-        _outline(axes, mask)
+        draw_image(axes, image, window(image))
+        draw_outline(axes, mask)
     right.imshow(overlay(values, largest=largest, signed=signed, opacity=opacity), origin="upper")
     _legend(figure, [left, right], largest, signed)
     figure.suptitle(title, fontsize=10)
@@ -91,8 +91,8 @@ def planes(
     for axis in range(3):
         rest = [other for other in range(3) if other != axis]
         for row, axes in enumerate(grid[:, axis]):
-            _image(axes, _plane(volume, axis, point), window(volume))
-            _outline(axes, None if mask is None else _plane(mask, axis, point))
+            draw_image(axes, _plane(volume, axis, point), window(volume))
+            draw_outline(axes, None if mask is None else _plane(mask, axis, point))
             if row:
                 part = _plane(values, axis, point)
                 axes.imshow(overlay(part, largest=largest, signed=signed, opacity=opacity), origin="upper")
@@ -138,8 +138,8 @@ def montage(
     for axes in grid.ravel()[len(chosen) :]:
         axes.set_axis_off()
     for axes, index in zip(grid.ravel(), chosen, strict=False):
-        _image(axes, volume.take(index, axis), window(volume))
-        _outline(axes, None if mask is None else mask.take(index, axis))
+        draw_image(axes, volume.take(index, axis), window(volume))
+        draw_outline(axes, None if mask is None else mask.take(index, axis))
         part = values.take(index, axis)
         axes.imshow(overlay(part, largest=largest, signed=signed, opacity=opacity), origin="upper")
         axes.set_title(f"{AXES[axis]} {index}", fontsize=7, pad=2)
@@ -184,17 +184,17 @@ def side_by_side(
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.ravel():
         axes.set_axis_off()
-    point = point if dims == 2 or point is not None else _common_point(maps, mask)
+    point = point if dims == 2 or point is not None else common_point(maps, mask)
     for number, (name, values) in enumerate(panels):
         negative = values is not None and (signed or {}).get(name, is_signed(values))
         largest = 1.0 if values is None else limit(values)
         for axis in range(3 if dims == 3 else 1):
             axes = grid[axis, number] if dims == 3 else grid[divmod(number, columns)]
             axes.set_axis_on()
-            _image(axes, _cut(image, dims, axis, point), window(image))
-            _outline(axes, None if mask is None else _cut(mask, dims, axis, point))
+            draw_image(axes, cut(image, dims, axis, point), window(image))
+            draw_outline(axes, None if mask is None else cut(mask, dims, axis, point))
             if values is not None:
-                part = _cut(values, dims, axis, point)
+                part = cut(values, dims, axis, point)
                 axes.imshow(overlay(part, largest=largest, signed=negative, opacity=opacity), origin="upper")
             if axis == 0:
                 axes.set_title(name.replace("_", " "), fontsize=7, pad=2, wrap=True)
@@ -209,7 +209,8 @@ def peak(values: np.ndarray) -> tuple[int, ...]:
     return tuple(int(i) for i in np.unravel_index(int(np.argmax(values)), values.shape))
 
 
-def _common_point(maps: Mapping[str, np.ndarray], mask: np.ndarray | None) -> tuple[int, ...]:
+def common_point(maps: Mapping[str, np.ndarray], mask: np.ndarray | None) -> tuple[int, ...]:
+    """The mask's cell nearest to its middle; without a mask the peak of all maps together."""
     if mask is not None and mask.any():
         inside = np.argwhere(mask)
         middle = inside.mean(axis=0)
@@ -221,17 +222,19 @@ def _plane(array: np.ndarray, axis: int, point: Sequence[int]) -> np.ndarray:
     return array.take(point[axis], axis)
 
 
-def _cut(array: np.ndarray, dims: int, axis: int, point: Sequence[int] | None) -> np.ndarray:
+def cut(array: np.ndarray, dims: int, axis: int, point: Sequence[int] | None) -> np.ndarray:
+    """The plane of a volume (D, H, W) across an axis, through a point; an image as it is."""
     return array if dims == 2 or point is None else _plane(array, axis, point)
 
 
-def _image(axes: Axes, image: np.ndarray, grey: tuple[float, float]) -> None:
+def draw_image(axes: Axes, image: np.ndarray, grey: tuple[float, float]) -> None:
+    """An image (H, W) or (H, W, 3) within a window of grey values, without ticks."""
     axes.imshow(image, cmap="gray", vmin=grey[0], vmax=grey[1], origin="upper")
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
 
 
-def _outline(axes: Axes, mask: np.ndarray | None) -> None:
+def draw_outline(axes: Axes, mask: np.ndarray | None) -> None:
     """The border of a mask (H, W), along the edges of its cells."""
     if mask is None or not np.any(mask):
         return

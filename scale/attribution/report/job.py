@@ -4,11 +4,12 @@ import logging
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from scale import config as configuration
 from scale.attribution import selection
@@ -88,15 +89,21 @@ class Job:
             return found == (targets + 1).reshape(-1, *(1,) * (found.ndim - 1))
         return found > 0
 
-    def effects(self, rows: np.ndarray, truth: np.ndarray) -> Effects | None:
-        """What predictions of rows (N,), true classes (N,), rest on; None where scenes cannot be rendered again."""
+    def effects(self, rows: np.ndarray, truth: np.ndarray, *, net: nn.Module | None = None) -> Effects | None:
+        """What predictions of rows (N,), true classes (N,), rest on; None where scenes cannot be rendered again.
+
+        Args:
+            rows: of the predictions.
+            truth: their true classes.
+            net: another network than the run's.
+        """
         render = getattr(self.run.datamodule, "counterfactuals", None)
         masks = self.masks(rows, truth)
         if render is None or masks is None:
             return None
         changed = render(self.config.split, self.predictions["index"][rows], truth)
         return effects(
-            self.explainer.scores,
+            (self.explainer if net is None else replace(self.explainer, net=net)).scores,
             {name: self._prepared(images) for name, images in changed.items()},
             torch.as_tensor(truth.astype(np.int64)),
             np.asarray(masks.reshape(len(masks), -1).any(axis=1)),

@@ -12,8 +12,8 @@ from scale.attribution.metrics import measure as measuring
 from scale.attribution.metrics import quality
 from scale.attribution.metrics.causal import Effects
 from scale.attribution.metrics.measure import Values
+from scale.attribution.report import compared, group_figures, groups, page
 from scale.attribution.report import files as record
-from scale.attribution.report import group_figures, groups, page
 from scale.attribution.report import samples as showing
 from scale.attribution.report.job import Job
 from scale.attribution.selection import truths
@@ -28,6 +28,8 @@ EXPLAINED = {"predicted": "the predicted class", "truth": "the true class"}
 def write_samples(job: Job, folder: Path, name: str, progress: Progress) -> list[page.Sample]:
     """Computes and writes maps, groups and a page `name` that can be used at once; returns what the page shows."""
     samples = showing.write(job, folder, progress)
+    if job.others:
+        compared.write(job, folder, progress)
     if job.config.groups:
         _groups(job, folder, progress)
     write_csv(folder / "quality.csv", record.QUALITY, [], digits=6)
