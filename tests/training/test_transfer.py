@@ -148,7 +148,11 @@ def weights(folder, name="best"):
     ("choice", "still"),
     [
         ("planar", ("streams.planar.", "scale_attention.planar.")),
-        ("all_but_head", ("streams.", "scale_attention.", "fusion.", "position.")),
+        pytest.param(
+            "all_but_head",
+            ("streams.", "scale_attention.", "fusion.", "position."),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_what_is_frozen_stays_with_its_statistics_and_the_rest_learns(
@@ -173,6 +177,7 @@ def test_what_is_frozen_stays_with_its_statistics_and_the_rest_learns(
     assert scale.load_run(tmp_path / "run").metrics["init_from"] == metrics["init_from"]
 
 
+@pytest.mark.slow
 def test_resume_and_rerun_begin_as_the_run_did(arguments, source, tmp_path, monkeypatch):
     arguments = [*arguments, "optimizer.trunk_scale=0.1", "freeze=volumetric"]
     whole = train(scale.compose(arguments), tmp_path / "whole", overrides=arguments)
@@ -210,6 +215,7 @@ def test_a_path_of_another_folder_is_kept_whole(arguments, source, tmp_path, mon
     assert f"init_from={source}" in [text.replace("'", "") for text in resume.expand([f"rerun={tmp_path / 'run'}"])]
 
 
+@pytest.mark.slow
 def test_an_export_is_as_good_as_its_run(arguments, source, tmp_path):
     pytest.importorskip("safetensors")
     from scale.config import compose
