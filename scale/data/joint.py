@@ -63,7 +63,7 @@ class JointDataModule(ImageDataModule):
         if self.train_samples is not None or self.balance != "none":
             raise ValueError("data.train_samples and data.balance are not for data=joint: leave them out")
         self.power, self.statistics = power, statistics
-        source = {"root": root, "cache": cache, "download": download, "verify": verify}
+        source: dict[str, Any] = {"root": root, "cache": cache, "download": download, "verify": verify}
         self.parts: dict[str, ImageDataModule] = {}
         for name in sets:
             own = {"size": size, **shared, **(options or {}).get(name, {})}

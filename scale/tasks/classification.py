@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Self
 
 import lightning as L
 import torch
@@ -103,7 +103,7 @@ class ClassificationTask(L.LightningModule):
             self.net.get_submodule(name).requires_grad_(False)
         self.train(self.training)
 
-    def train(self, mode: bool = True) -> "ClassificationTask":
+    def train(self, mode: bool = True) -> Self:
         """Switches to training or evaluation mode; frozen parts stay in the latter."""
         super().train(mode)
         for name in self._frozen:
@@ -185,10 +185,9 @@ class ClassificationTask(L.LightningModule):
             (self._trunk_scale, [p for name, p in trained if name in slow]),
         ):
             decayed, kept = [p for p in chosen if p.ndim > 1], [p for p in chosen if p.ndim <= 1]
-            for group in ({"params": decayed}, {"params": kept, "weight_decay": 0.0}):
-                if group["params"]:
-                    groups.append(group)
-                    factors.append(factor)
+            both: list[dict[str, Any]] = [{"params": decayed}, {"params": kept, "weight_decay": 0.0}]
+            added = [group for group in both if group["params"]]
+            groups, factors = groups + added, factors + [factor] * len(added)
         optimizer = self._optimizer(groups)
         for group, factor in zip(optimizer.param_groups, factors, strict=True):
             group["lr"] *= factor

@@ -43,7 +43,8 @@ def metrics(
     """
     from scale.models.layers import macs, parameters
 
-    net, sets = cast("JointNet", task.net), {}
+    net = cast("JointNet", task.net)
+    sets: dict[str, dict[str, Any]] = {}
     for name, module in datamodule.members.items():
         task.problem = task.problems[name]
         own = {split: found[name] for split, found in outputs.items()}
