@@ -63,6 +63,8 @@ class ClassificationTask(L.LightningModule):
             raise ValueError(f"task.auxiliary_weight={auxiliary_weight}: give a number of at least 0")
         if gate_entropy and not getattr(net, "has_gate", False):
             raise ValueError(f"task.gate_entropy={gate_entropy}, but this {type(net).__name__} has no stream gate")
+        if gate_entropy and not auxiliary_weight:
+            raise ValueError("task.gate_entropy needs task.auxiliary_weight above 0, from which the streams learn")
         if flip_consistency and not flips:
             raise ValueError(f"task.flip_consistency={flip_consistency}, but no flip keeps the labels of these data")
         self.gate_entropy, self.flip_consistency, self.flips = gate_entropy, flip_consistency, tuple(flips)

@@ -72,6 +72,8 @@ def test_the_gates_entropy_is_in_the_loss_with_its_weight_and_moves_the_gate():
     assert gradient[0] > 0 > gradient[1]  # a step against it weighs the native stream, here the planar one, less
     with pytest.raises(ValueError, match="this ScaleNet has no stream gate"):
         loss(net(fusion="concat"), gate_entropy=1.0)
+    with pytest.raises(ValueError, match="needs task.auxiliary_weight above 0"):
+        loss(net(), gate_entropy=1.0, auxiliary_weight=0.0)
 
 
 def test_flip_consistency_is_nothing_for_a_network_that_flips_do_not_change():
