@@ -1,5 +1,6 @@
 """The value of each sample behind a mean, in one cell of a row, so that trainings can be pooled."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,12 +14,16 @@ Values = Mapping[tuple[str, str], Mapping[str, float]]
 
 
 def read(explanations: Path) -> Values:
-    """By method and metric, the value of each sample by its index; nothing where the folder does not have them."""
+    """By method and metric, the value of each sample by its index, where it has one (without a lesion there is none).
+
+    Nothing where the folder does not have the values.
+    """
     found: dict[tuple[str, str], dict[str, float]] = {}
     path = explanations / "quality_values.csv"
     for row in read_csv(path) if path.is_file() else ():
-        if row["value"]:
-            found.setdefault((row["method"], row["metric"]), {})[row["index"]] = float(row["value"])
+        value = float(row["value"] or "nan")
+        if math.isfinite(value):
+            found.setdefault((row["method"], row["metric"]), {})[row["index"]] = value
     return found
 
 

@@ -7,6 +7,7 @@ and the spread over the trainings and the worst of them stand beside it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -120,16 +121,24 @@ def advice(pooled: pd.DataFrame) -> str:
         if hit is None or mass is None or chance is None or hit.trainings < ENOUGH:
             continue
         name = key[0] + (f" ({key[3]})" if key[3] else "")
+        low, worst = (f"{_down(value, 2):.2f}" for value in (hit.low, hit.worst))
         said.append(
-            f"{hit.low:.2f} on {name} ({hit.trainings} trainings, the worst {hit.worst:.2f}; relevance mass at least "
-            f"{mass.low / chance.mean:.0f} times a random map's)"
+            f"{low} on {name} ({hit.trainings} trainings, the worst {worst}; relevance mass at least "
+            f"{_down(mass.low / chance.mean):.0f} times a random map's)"
         )
     if not said:
         return ""
     return (
         f"To say where, use `{method}`: where the prediction falls with the lesion, the share of lesions that its peak "
-        f"hits is at least (95 % bound over trainings and samples) {'; '.join(said)}."
+        f"hits is at least (95 % bound over trainings and samples) {'; '.join(said)}. Where the prediction stays "
+        "without the lesion, no map need point at it."
     )
+
+
+def _down(value: float, digits: int = 0) -> float:
+    """A bound is never rounded up."""
+    scale = 10**digits
+    return math.floor(value * scale + 1e-9) / scale
 
 
 def _table(pooled: pd.DataFrame, key: tuple[str, ...]) -> str:

@@ -99,7 +99,7 @@ def test_a_gain_on_a_control_is_positive_whatever_the_direction():
     ("method", "change"),
     [
         ("integrated_gradients", {"steps": 5}),
-        ("integrated_gradients", {"baseline": "blur"}),
+        ("integrated_gradients", {"baseline": "zero"}),
         ("deeplift", {"baseline": "mean"}),
         ("scale_relevance", {"steps": 5}),
         ("consensus", {"view_steps": 2}),
