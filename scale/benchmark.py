@@ -1,4 +1,4 @@
-"""`python -m scale.benchmark`: how fast networks train and predict, side by side on one machine."""
+"""`python -m scale.benchmark`: how fast networks train and predict, and files are prepared, on one machine."""
 
 import statistics
 import sys
@@ -22,13 +22,17 @@ if TYPE_CHECKING:
 
 HELP = """\
 usage: python -m scale.benchmark [models=[scale,resnet18]] [group=option ...] [key=value ...]
+       python -m scale.benchmark prepare=COUNT [size=224] [workers=N]
 
 Times networks on random images of a data set's shape, in turns: samples a second in training, in Lightning's own loop
 with all that a run does in a step, and in evaluation; median and range of five rounds, and the GPU's peak memory.
+With prepare=COUNT it times scale.prepare on as many PNG files, beside Pillow's decoding of the same files.
 
   python -m scale.benchmark data=vesselmnist3d models=[scale,scale_tiny,resnet18]
   python -m scale.benchmark data=breastmnist trainer=gpu hardware=amp data.batch_size=128
+  python -m scale.benchmark prepare=2000 size=224 workers=2
 """
+LEAST = 40  # files of a preparation that is timed
 ALWAYS = ["logger=none", "callbacks.console=null", "callbacks.history=null", "callbacks.checkpoint=null", "test=false"]
 
 
@@ -179,6 +183,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if show_help(given, HELP):
         return
+    if any(argument.startswith("prepare=") for argument in given):
+        with one_line_errors(status=USAGE):
+            options = _of_preparation(given)
+        print(_prepared(**options))
+        return
     own = [a for a in given if a.startswith("models=")]
     overrides = [a for a in given if a not in own]
     if any(override.startswith("model=") for override in overrides):
@@ -194,6 +203,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
         configs = {name: configuration.compose([f"model={name}", *overrides, *ALWAYS]) for name in names}
         found = measure(configs)
     print(f"{_where(configs[names[0]])}\n\n{table(found)}")
+
+
+def _of_preparation(given: Sequence[str]) -> dict[str, int]:
+    """`prepare=COUNT size=PIXELS workers=PROCESSES` as numbers."""
+    import os
+
+    found = {"prepare": 0, "size": 224, "workers": os.cpu_count() or 1}
+    for argument in given:
+        key, _, value = argument.partition("=")
+        if key not in found:
+            raise ValueError(f"{argument}: with prepare=COUNT only size=PIXELS and workers=PROCESSES can be given")
+        if not value.isdecimal() or int(value) < 1:
+            raise ValueError(f"{argument}: give a number of at least 1")
+        found[key] = int(value)
+    if found["prepare"] < LEAST:
+        raise ValueError(f"prepare={found['prepare']}: give at least {LEAST} files, as each split needs some")
+    return found
+
+
+def _prepared(*, prepare: int, size: int, workers: int) -> str:
+    from scale.preparing import speed
+
+    found = speed.measure(prepare, size=size, workers=workers)
+    head = f"{prepare} PNG files of {size} x {size} x 3, {workers} processes, {len(found.prepare)} rounds in turns"
+    return f"{head}\n\n{speed.table(found)}"
 
 
 def _where(config: DictConfig) -> str:

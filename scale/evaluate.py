@@ -170,6 +170,7 @@ def _corrupted(config: DictConfig, changes: dict[str, Any]) -> int:
         name=config.corruptions,
         device=find_device(config.accelerator),
         data=changes,
+        allow=config.allow,
         output=config.output,
         progress=lambda corruption: warn(f"{corruption} done"),
     )

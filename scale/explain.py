@@ -102,12 +102,15 @@ def _has_metrics(target: Path) -> bool:
 
 def _loses_metrics(config: DictConfig, target: Path) -> bool:
     """Whether a folder has metrics, made with other settings than the present ones."""
+    from scale.runs.reading import load_yaml
+
     record = target / "config.yaml"
     if not _has_metrics(target) or not record.is_file():
         return False
-    before = OmegaConf.load(record)
-    assert isinstance(before, DictConfig)
-    return any(before.get(key) != config.get(key) for key in ("attribution", "split", "checkpoint", "groups"))
+    before = OmegaConf.to_container(load_yaml(record))
+    now = configuration.plain(config)
+    keys = ("attribution", "split", "checkpoint", "groups")
+    return not isinstance(before, dict) or any(before.get(key) != now.get(key) for key in keys)
 
 
 def _job(config: DictConfig) -> None:

@@ -55,12 +55,12 @@ def export(config: DictConfig) -> list[str]:
         raise ValueError("give run=<folder of a finished run>")
     formats.check_format(config.format)
     changes = {key: value for key, value in configuration.plain(config.data).items() if value is not None}
-    run = load_run(config.run, data=changes)
+    run = load_run(config.run, data=changes, allow=config.allow)
     if "test" not in run.predictions:
         raise ValueError(f"{run.folder} has no test split, on which what is exported is compared")
     run.datamodule.setup()
     predictor = Predictor.of_runs([run], alpha=config.alpha)
-    deployed, said = network.of_run(run), network.record(run, predictor)
+    deployed, said = network.of_predictor(predictor), network.record(run, predictor)
     folder = Path(config.output).expanduser() if config.output is not None else run.folder / "export"
     name = formats.FILES[config.format]
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -17,9 +17,10 @@ HELP = """\
 usage: python -m scale.predict run=DIR | "runs=[DIR,DIR]" input=FILE|DIR|CSV|NPZ output=DIR [key=value ...]
 
 Predicts files: output/predictions.csv has the predicted class, a calibrated probability for each class, the conformal
-set, the entropy, and whether the file looks unlike the training data. Files that cannot be used are named in
-output/skipped.csv, and make the exit status 3. The same call again resumes. With labels (class folders, a column
-of the CSV) it is an external validation: metrics with intervals beside the run's own test. Research only.
+set, the entropy, and whether the file looks unlike the training data (its features lie further from theirs than those
+of 95 % of val). Files that cannot be used are named in output/skipped.csv, and make the exit status 3. The same call
+again resumes. With labels (class folders, a column of the CSV) it is an external validation: metrics with intervals
+beside the run's own test. With explain=METHOD output/explanations.html shows every file. Research only.
 
   python -m scale.predict run=DIR input=scan.nii.gz output=out explain=integrated_gradients
   python -m scale.predict run=DIR input=FOLDER output=out
@@ -40,7 +41,7 @@ def predict(config: DictConfig) -> int:
         FileExistsError: the output holds other predictions.
         ValueError: a value, label or method that does not fit the run.
     """
-    if (config.run is None) == (config.runs is None):
+    if (config.run is None) == (not config.runs):
         raise ValueError('give run=<folder of a finished run> or "runs=[<folder>,<folder>]"')
     for key, example in (("input", "FILE, DIR, CSV or NPZ"), ("output", "DIR")):
         if config[key] is None:
@@ -51,11 +52,11 @@ def predict(config: DictConfig) -> int:
         raise ValueError(f"split={config.split}: give train, val or test")
     import torch
 
+    from scale.exporting.pretrained import load_predictor
     from scale.inference import job
     from scale.inference.listing import listing_of
     from scale.inference.maps import Explainer
-    from scale.inference.predictor import Predictor
-    from scale.runs.load import load_run
+    from scale.inference.uncertainty import CALLED
     from scale.runs.predict import find_device
     from scale.runs.sets import folder_of
 
@@ -63,9 +64,12 @@ def predict(config: DictConfig) -> int:
     if config.threads:
         torch.set_num_threads(config.threads)
     places = [config.run] if config.run is not None else config.runs
-    runs = [load_run(folder_of(place, config.set)) for place in places]
-    predictor = Predictor.of_runs(
-        runs, device=find_device(config.accelerator), alpha=config.alpha, calibrate=bool(config.calibrate)
+    predictor = load_predictor(
+        [folder_of(place, config.set) for place in places],
+        device=find_device(config.accelerator),
+        alpha=config.alpha,
+        calibrate=bool(config.calibrate),
+        allow=config.allow,
     )
     source = None if config.source is None else Path(config.source).expanduser()
     listing = listing_of(Path(config.input).expanduser(), predictor.inputs.classes, source=source, split=config.split)
@@ -85,6 +89,12 @@ def predict(config: DictConfig) -> int:
         print(f"shard {shard.number}: {found.predicted} files predicted; still to be done: {found.missing}")
     else:
         print(f"{found.predicted} files predicted: {folder}/predictions.csv (research only)")
+    if found.unlike:
+        told = predictor.uncertainty.unlike
+        print(
+            f"{found.unlike} look unlike the training data ({CALLED[told.score]} above {told.threshold:.4g}, "
+            "which 5 % of val exceeds): do not trust their predictions"
+        )
     if found.skipped:
         print(f"{found.skipped} files skipped" + ("" if found.missing else f": {folder}/skipped.csv"))
     return SKIPPED if found.skipped else 0

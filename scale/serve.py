@@ -53,13 +53,12 @@ def _run(config: DictConfig) -> None:
     import tempfile
     from pathlib import Path
 
+    from scale.exporting.pretrained import load_predictor
     from scale.inference.maps import Explainer
-    from scale.inference.predictor import Predictor
-    from scale.runs.load import load_run
     from scale.runs.predict import find_device
 
     device = find_device(config.accelerator)
-    predictor = Predictor.of_runs([load_run(config.run)], device=device, alpha=config.alpha)
+    predictor = load_predictor([config.run], device=device, alpha=config.alpha, allow=config.allow)
     explainer = None if config.explain is None else Explainer(predictor, config.explain, Path(tempfile.gettempdir()))
     app = create_app(
         predictor,

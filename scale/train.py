@@ -106,7 +106,7 @@ def train(config: DictConfig, folder: str | Path, *, overrides: Sequence[str] = 
             raise
         except BaseException as error:
             failed_start = _ended(error, folder, new=rank_zero and not resuming)
-            if full := full_disk(error, folder):
+            if full := full_disk(error, folder, cure=record.cure(folder)):
                 raise full from error
             raise
         finally:
@@ -132,28 +132,29 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[st
     from scale import runs
     from scale.runs import resume, tta
     from scale.runs.folder import write_averaged
-    from scale.tasks.build import build_datamodule, build_training, is_joint
-    from scale.training import before, hardware, joint, loggers, outcome, transfer
+    from scale.tasks.build import is_joint
+    from scale.training import before, hardware, joint, loggers, outcome, shown, transfer
     from scale.training.trainer import build_trainer
     from scale.utils.files import strict
 
     hardware.prepare(config)
     started = time.perf_counter()
-    datamodule = build_datamodule(config)
-    datamodule.setup()
-    if config.rerun is not None:
-        resume.check_data(datamodule, Path(config.rerun))
-    before.examine(datamodule)
-    task = build_training(config, datamodule)
+    datamodule, task = _built(config)
     results: Any = joint if is_joint(config) else outcome
+    resume.check_weights(task, checkpoint)
     cost = before.announce(task, datamodule)
     begun = transfer.begin(config, task, datamodule, folder, resumed=checkpoint is not None)
-    logger = loggers.build_loggers(config, folder)
+    name = outcome.choice(config, task, datamodule, folder)
+    tags = [*datamodule.members, name]
+    backends = loggers.build_loggers(config, folder, name="-".join([*tags, f"seed{config.seed}"]), tags=tags)
     failed = True
     try:
-        trainer = build_trainer(config, folder, samples=datamodule.train_count, logger=logger)
+        loggers.check_maps(backends, task.net)
+        trainer = build_trainer(
+            config, folder, samples=datamodule.train_count, logger=[backend.logger for backend in backends]
+        )
         if trainer.is_global_zero:
-            loggers.log_configuration(logger, config)
+            loggers.log_configuration(backends, config, folder)
         clock = [started, time.perf_counter()]
         trainer.fit(task, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
         clock.append(time.perf_counter())
@@ -165,26 +166,47 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[st
         seconds = dict(zip(("prepare", "fit", "evaluate"), spent, strict=True))
         if checkpoint is not None and (folder / runs.HISTORY).exists():  # the earlier parts of the run count too
             seconds["fit"] = sum(row["seconds"] for row in runs.read_history(folder))
-        again = functools.partial(_evaluate, trainer, task, datamodule, test=config.test)
-        averaged = tta.predict(datamodule, outputs, again) if config.evaluation.tta else {}
+        averaged = (
+            tta.predict(datamodule, outputs, lambda: _evaluate(trainer, task, datamodule, test=config.test))
+            if config.evaluation.tta
+            else {}
+        )
         more = {
             "best_epoch": best,
             "seconds": {name: round(value, 3) for name, value in seconds.items()},
             **begun,
-            "model": {"name": outcome.choice(config, task, datamodule, folder), **cost},
+            "model": {"name": name, **cost},
         }
         metrics = results.metrics(config, trainer, task, datamodule, {**outputs, **averaged}, more=more)
         if trainer.is_global_zero:
             write_averaged(folder, averaged)
-            figures = results.write(folder, metrics, datamodule, outputs)
-            said = results.summary(metrics, (*outputs, *averaged))
-            loggers.log_results(logger, said, figures, step=trainer.global_step)
+            figures = results.write(
+                folder, metrics, datamodule, outputs, net=task.net, device=trainer.strategy.root_device
+            )
+            if not is_joint(config):
+                found = functools.partial(shown.results, task, datamodule, outputs, metrics, figures, folder=folder)
+                loggers.log_results(backends, found)
         failed = False
     finally:
-        loggers.close_loggers(logger, failed=failed)
+        loggers.close_loggers(backends, failed=failed)
     if trainer.is_global_zero:
         results.finish(folder, metrics, rerun=config.rerun)
     return cast(dict[str, Any], strict(metrics))
+
+
+def _built(config: DictConfig) -> tuple["ImageDataModule", "ClassificationTask"]:
+    """The data, looked at, and what is trained on them."""
+    from scale.runs import resume
+    from scale.tasks.build import build_datamodule, build_training
+    from scale.training import before
+
+    datamodule = build_datamodule(config)
+    datamodule.setup()
+    if config.rerun is not None:
+        resume.check_data(datamodule, Path(config.rerun))
+    before.examine(datamodule)
+    task = build_training(config, datamodule)
+    return datamodule, task
 
 
 def _load_best(trainer: "L.Trainer", task: "ClassificationTask", folder: Path) -> int:

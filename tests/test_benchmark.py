@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from scale import benchmark, config
+from scale.preparing import speed
 from scale.training.trainer import build_trainer
 
 
@@ -36,6 +37,32 @@ def test_every_round_but_the_first_counts():
     ],
 )
 def test_what_cannot_be_timed(arguments, said, capsys):
+    with pytest.raises(SystemExit):
+        benchmark.main(arguments)
+    assert said in capsys.readouterr().err
+
+
+def test_preparation_beside_bare_decoding(capsys, monkeypatch):
+    monkeypatch.setattr(speed.measure, "__kwdefaults__", {"rounds": 2})
+    monkeypatch.setattr(speed, "_decode_all", lambda paths, workers: speed._decode(paths))  # without new processes
+    monkeypatch.setattr(speed, "DIFFERENT", 8)
+    benchmark.main(["prepare=40", "size=24", "workers=1"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "40 PNG files of 24 x 24 x 3, 1 processes, 2 rounds in turns"
+    rates = [float(line.split("|")[2].split("(")[0]) for line in lines[4:6]]
+    assert 0 < rates[1] < rates[0]  # it decodes, and does more
+    assert "% of Pillow's rate" in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["prepare=0"], "at least 1"),
+        (["prepare=9"], "at least 40"),
+        (["prepare=100", "data=breastmnist"], "only size=PIXELS and workers=PROCESSES"),
+    ],
+)
+def test_preparations_that_cannot_be_timed(arguments, said, capsys):
     with pytest.raises(SystemExit):
         benchmark.main(arguments)
     assert said in capsys.readouterr().err

@@ -112,3 +112,10 @@ def test_prediction_files_carry_the_models_name(model, name):
     assert official.run_name(model, 0) == name
     parts = {"flag": "breastmnist", "size": 28, "split": "test", "auc": 0.9, "acc": 0.8}
     assert official.parse_name(official.file_name(**parts, run=official.run_name(model, 0))).run == name
+
+
+def test_contributing_names_every_room():
+    text = (ROOT / ".github" / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`[a-z_`, ]+`) \|", text.split("## To add")[0], flags=re.MULTILINE)
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    assert named == {path.parent.name for path in (ROOT / "scale").glob("*/__init__.py")}

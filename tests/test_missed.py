@@ -94,7 +94,7 @@ def test_wandb_is_told_whether_the_run_failed(failed, monkeypatch):
     codes, logger = [], WandbLogger.__new__(WandbLogger)
     monkeypatch.setattr(wandb, "finish", lambda exit_code=None, **_: codes.append(exit_code))
     monkeypatch.setattr(WandbLogger, "finalize", lambda self, status: codes.append(status))
-    loggers.close_loggers([logger], failed=failed)
+    loggers.close_loggers([loggers.of(logger)], failed=failed)
     assert codes == (["failed", 1] if failed else ["success", 0])
 
 

@@ -2,13 +2,16 @@
 
 import errno
 import json
+import logging
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import scale
 from scale.train import train
+from scale.training.logs import logging_to
 from scale.utils import cli
 from scale.utils.files import full_disk
 
@@ -91,3 +94,12 @@ def test_the_same_command_works_when_there_is_room_again(moment, small, tmp_path
     more = [f"resume={tmp_path / 'run'}"] if (tmp_path / "run" / "checkpoints").exists() else []
     train(scale.compose([*given, *more]), tmp_path / "run", overrides=given)
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["epochs"] == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+def test_a_log_on_a_full_disk_leaves_the_error_to_the_run(capsys):
+    with logging_to(Path("/dev/full")):
+        logging.getLogger("scale").info("a line")
+    said = capsys.readouterr()
+    assert said.out == "a line\n"
+    assert said.err == ""

@@ -3,8 +3,17 @@
 #
 # Trains a small SCALE network on synthetic images, reads the run folder back and looks at what it holds.
 #
-# On Colab, first install from a checkout of the repository (no package of that name is on a registry yet):
-# `!git clone ADDRESS-OF-THE-REPOSITORY scale && pip install -q ./scale`, then restart the session.
+# On a fresh machine the first cell installs SCALE from the checkout that holds this notebook. On Colab make one first, and work in it:
+# `!git clone ADDRESS-OF-THE-REPOSITORY scale`, then `%cd scale/notebooks` (no package of that name is on a registry yet).
+
+# %%
+import importlib.util
+import subprocess
+import sys
+
+if importlib.util.find_spec("scale") is None:
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", ".."], check=True)
+    importlib.invalidate_caches()
 
 # %%
 import tempfile

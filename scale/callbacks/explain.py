@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from scale.attribution.catalog import METHODS, check_name
 from scale.training.loggers import log_figures
+from scale.training.samples import gathered
 
 log = logging.getLogger("scale")
 DEFAULT = (  # cheap, and what moves while a network learns where to look
@@ -26,7 +27,7 @@ DEFAULT = (  # cheap, and what moves while a network learns where to look
 
 
 class LogExplanations(L.Callback):
-    """Draws maps of fixed val samples every few epochs and at the end, for W&B, TensorBoard and `figures/` of the run.
+    """Draws maps of fixed val samples every few epochs and at the end, for the loggers and `figures/` of the run.
 
     Sees the averaged weights where there are such, which takes a place behind their callback. Only the first process
     works, on a copy of the network, without a word to the others; nothing of the training changes, not even its random
@@ -85,7 +86,7 @@ class LogExplanations(L.Callback):
         self._last = epoch
         figures = self._figures(trainer, pl_module, epoch)
         folder = Path(trainer.default_root_dir) / "figures"
-        log_figures(trainer.loggers, figures, step=trainer.global_step, folder=folder, label=f"_epoch_{epoch:03d}")
+        log_figures(trainer.loggers, figures, step=trainer.global_step, epoch=epoch, folder=folder)
 
     def _figures(self, trainer: L.Trainer, pl_module: L.LightningModule, epoch: int) -> dict[str, Figure]:
         from scale.attribution import selection
@@ -97,10 +98,7 @@ class LogExplanations(L.Callback):
         task: Any = pl_module
         split, dims = module.splits["val"], module.info.spatial_dims
         rows = selection.spread(split.labels, self.samples)
-        raw = split.images.gather(rows)
-        images = torch.from_numpy(raw)
-        images = images.movedim(-1, 1) if images.ndim == dims + 2 else images.unsqueeze(1)
-        images = module.prepare({"image": images.to(pl_module.device)})["image"]
+        raw, images = gathered(module, "val", rows, device=pl_module.device)
         truth = selection.truths(split.labels[rows])
         chances = self._probabilities(task, images)
         guess = selection.predicted(chances)

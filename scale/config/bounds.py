@@ -103,6 +103,12 @@ def problems(node: Mapping[str, Any]) -> Iterator[str]:
         elif key in LISTED:
             for item in items if isinstance(value, list) else []:
                 yield from _outside(key, item, LISTED[key])
+    for key, allowed in {**RANGES, **LISTED}.items():
+        part: Any = node
+        for name in key.split("."):
+            part = part.get(name) if isinstance(part, Mapping) else None
+        if isinstance(part, Mapping):
+            yield f"{key}={part}: give {allowed}"
     yield from _of_trainer(node["trainer"])
 
 

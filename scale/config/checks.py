@@ -46,6 +46,7 @@ def of_train(node: Mapping[str, Any]) -> Iterator[str]:
     yield from _of_transfer(node)
     if str(node["data"].get("_target_")).endswith(".JointDataModule"):
         yield from _of_joint(node)
+    yield from _of_loggers(node["logger"] or {})
     yield from wrong_choice("matmul_precision", node["matmul_precision"], PRECISIONS)
     yield from of_evaluation(node["evaluation"])
     trainer = node["trainer"]
@@ -111,6 +112,13 @@ def _of_sets(data: Mapping[str, Any]) -> Iterator[str]:
         if name in catalog.FLAGS and size not in catalog.get(name).sizes:
             known = ", ".join(map(str, catalog.get(name).sizes))
             yield f"data.sets: {name} has no size {size!r}; published sizes are {known} (data.size, data.options)"
+
+
+def _of_loggers(nodes: Mapping[str, Any]) -> Iterator[str]:
+    for name, node in nodes.items():
+        count = node.get("samples", 0) if isinstance(node, Mapping) else 0
+        if not _is_number(count) or count < 0 or count % 1:
+            yield f"logger.{name}.samples={count}: give a whole number of at least 0"
 
 
 def of_evaluation(node: Mapping[str, Any]) -> Iterator[str]:

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from scale.config import checks, schemas, signatures, targets
-from scale.config.keys import LISTS, SUPPLIED, current, key_of, plain, without_own
+from scale.config.keys import LISTS, SHOWN, SUPPLIED, current, key_of, plain, without_own
 from scale.utils.choices import nearest
 from scale.utils.slurm import slurm_job
 
@@ -190,7 +190,10 @@ def _problems(config: DictConfig) -> Iterator[str]:
         supplied = SUPPLIED.get(key, frozenset())
         if key in LISTS:
             for child, settings in (value or {}).items():
-                yield from signatures.check(settings, path=f"{key}.{child}", supplied=supplied)
+                given = settings
+                if key == "logger" and isinstance(settings, dict):
+                    given = {name: value for name, value in settings.items() if name not in SHOWN}
+                yield from signatures.check(given, path=f"{key}.{child}", supplied=supplied)
         else:
             yield from signatures.check(without_own(key, value), path=key, supplied=supplied)
 

@@ -46,7 +46,7 @@ SUPPLIED = {
     "model": frozenset({"spatial_dims", "in_channels", "outputs"}),
     "task": frozenset({"net", "problem", "optimizer", "scheduler", "class_weights", "logit_adjustment", "flips"}),
     "trainer": frozenset({"callbacks", "logger", "default_root_dir", "plugins"}),
-    "logger": frozenset({"save_dir", "id", "resume"}),
+    "logger": frozenset({"save_dir", "id", "resume", "run_id", "experiment"}),
 }
 OWN = frozenset({"optimizer.trunk_scale"})  # keys beside a target's arguments, which the program reads itself
 # What earlier versions did, which had no such key: a record without it says the same.
@@ -56,6 +56,8 @@ LATER: dict[str, Any] = {
     **{"task.gate_entropy": 0.0, "task.flip_consistency": 0.0},
 }
 LISTS = ("callbacks", "logger")  # groups of named nodes, each with its own target
+# Keys of a logger's node that the program itself reads.
+SHOWN = frozenset({"samples", "overlay", "log_predictions"})
 
 UNTUNABLE = {  # keys that would let trials be compared that do not compare
     "seed": "all trials train with the same seed, so that they compare",
@@ -74,7 +76,7 @@ RENAMED = {  # names of earlier versions, accepted with a warning until 0.3, and
     "augment.quarter_turns": "augment.rotate90",
     "attribution.quality.measures": "attribution.quality.metrics",
 }
-RENAMED_VALUES = {"data.balance": {"root": "sqrt"}}
+RENAMED_VALUES = {"data.balance": {"root": "sqrt"}, "logger": {"csv": "none"}}
 
 
 def current(override: str) -> str:

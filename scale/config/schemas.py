@@ -140,7 +140,7 @@ class Attribution:
     view_steps: int = 4
     noise_samples: int = 16
     noise: float = 0.15
-    window: float = 2 / 7
+    window: float = 0.2857
     quality: Quality = field(default_factory=Quality)
 
 
@@ -209,6 +209,7 @@ class PredictConfig:
     workers: int | None = None
     accelerator: str = "auto"
     threads: int | None = None
+    allow: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -220,6 +221,7 @@ class ExportConfig:
     output: str | None = None
     alpha: float = 0.1
     data: dict[str, Any] = field(default_factory=dict)
+    allow: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -235,6 +237,7 @@ class ServeConfig:
     max_megabytes: int = 64
     max_megapixels: int = 128
     accelerator: str = "auto"
+    allow: list[str] = field(default_factory=list)
 
 
 SCHEMAS = {

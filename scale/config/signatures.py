@@ -60,6 +60,8 @@ def _check_call(node: dict[str, Any], path: str, supplied: frozenset[str]) -> It
         return
     name = str(target).rpartition(".")[2]
     for key, value in node.items():
+        if key == "_partial_" and not isinstance(value, bool):
+            yield f"{path}.{key}={value!r}: give true or false"
         if key in RESERVED:
             continue
         parameter = signature.parameters.get(key)

@@ -37,6 +37,9 @@ KINDS = {
     "lightning.pytorch.callbacks": "lightning.pytorch.Callback",
     "lightning.pytorch.loggers": "lightning.pytorch.loggers.Logger",
 }
+# What a network is read back from. Lightning's loggers and callbacks, which write where they are told and talk to
+# servers, have no place in it.
+NETWORK = frozenset({"data", "augment", "model", "task", "optimizer", "scheduler"})
 # It calls what it is given.
 NOT_LISTED = frozenset({"lightning.pytorch.callbacks.LambdaCallback"})
 NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
@@ -64,9 +67,11 @@ def listed(target: str) -> bool:
     return target in OURS or (module in KINDS and name.isidentifier() and target not in NOT_LISTED)
 
 
-def allowed(target: str, allow: Sequence[str]) -> bool:
-    """Whether a target's name is on the list, or is or lies in something that the user allowed."""
-    return listed(target) or any(target == name or target.startswith(f"{name}.") for name in allow)
+def allowed(target: str, allow: Sequence[str], *, place: str = "") -> bool:
+    """Whether a target's name is on the list and fits its place, or is or lies in something that the user allowed."""
+    if any(target == name or target.startswith(f"{name}.") for name in allow):
+        return True
+    return listed(target) and not (re.split(r"[.[]", place)[0] in NETWORK and target.startswith("lightning."))
 
 
 def unlisted(node: Any) -> list[str]:
@@ -84,11 +89,11 @@ def check(node: Any, allow: Sequence[str] = (), *, path: str = "", source: str =
         source: what the configuration was read from.
     """
     for place, target in of(node, path):
-        if not allowed(target, allow):
+        if not allowed(target, allow, place=place):
             top, where = target.partition(".")[0], f"{source}: " if source else ""
             where += f"{place}._target_" if place else "_target_"
             raise TargetError(
-                f"{where}={target}: this names code that is not SCALE's own. "
+                f"{where}={target}: this names code that is not SCALE's own, or has no place there. "
                 f"If you know it and trust it, allow it yourself: allow=[{top}] on the command line, or "
                 f"allow=['{top}'] in load_run"
             )

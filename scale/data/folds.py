@@ -1,5 +1,6 @@
 """Other splits of a prepared file: those of one fold of its cross-validation."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,12 @@ class Selected(Images):
             if len(own):
                 out[own] = images.gather(rows[own] - self._starts[number])
         return out
+
+    def sha256(self) -> str:
+        """Tells other images, other parts and another choice of them."""
+        chosen = hashlib.sha256(np.ascontiguousarray(self.rows, np.int64).tobytes()).hexdigest()
+        sums = [part.sha256() for part in self.parts]
+        return hashlib.sha256(" ".join([*sums, chosen]).encode()).hexdigest()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Selected, (self.parts, self.rows)

@@ -132,9 +132,10 @@ def _check_binary(recipe: Recipe) -> None:
     if recipe.problem != "binary" and any(changed.values()):
         names = ", ".join(name for name, is_changed in changed.items() if is_changed)
         raise ValueError(f"{names}: only a binary phantom takes it, and problem is {recipe.problem}")
-    for shape in (*recipe.deciding, *recipe.decoys):
-        if shape not in SHAPES:
-            raise ValueError(f"unknown shape {shape!r}; {suggest(shape, SHAPES)}")
+    for name, shapes in (("deciding", recipe.deciding), ("decoys", recipe.decoys)):
+        for shape in shapes:
+            if shape not in SHAPES:
+                raise ValueError(f"{name}: unknown shape {shape!r}; {suggest(shape, SHAPES)}")
     both = sorted(set(recipe.deciding) & set(recipe.decoys))
     if both:
         raise ValueError(f"decoys: {both[0]} decides the label (deciding: {', '.join(recipe.deciding)})")

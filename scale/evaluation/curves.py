@@ -52,7 +52,7 @@ def roc(
         caption: the line above.
         intervals: of the split, for the numbers.
     """
-    truth, score, chosen, shown_names = _questions(labels, probabilities, problem, names)
+    truth, score, chosen, shown_names = questions(labels, probabilities, problem, names)
     curves: dict[str, _Curve] = {}
     for c, name in zip(chosen, shown_names, strict=True):
         x, y, _ = roc_curve(truth[:, c], score[:, c])
@@ -78,7 +78,7 @@ def precision_recall(
     intervals: bootstrap.Intervals | None = None,
 ) -> Figure:
     """Precision over recall of each class against the rest; arguments as for `roc`."""
-    truth, score, chosen, shown_names = _questions(labels, probabilities, problem, names)
+    truth, score, chosen, shown_names = questions(labels, probabilities, problem, names)
     curves: dict[str, _Curve] = {}
     for c, name in zip(chosen, shown_names, strict=True):
         precision, recall, _ = precision_recall_curve(truth[:, c], score[:, c], drop_intermediate=True)
@@ -96,7 +96,7 @@ def precision_recall(
     return figure
 
 
-def _questions(
+def questions(
     labels: np.ndarray, probabilities: np.ndarray, problem: str, names: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray, list[int], list[str]]:
     """Truth and score (N, C), the columns that have a curve (with positives and negatives), and their names."""

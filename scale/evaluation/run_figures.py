@@ -49,7 +49,7 @@ def history(rows: Sequence[Mapping[str, float]], *, kept: int | None = None, cap
                 label=label,
             )
         if len(drawn) > 1:
-            axes.legend(fontsize=6.5, frameon=False)
+            axes.legend(loc="best", fontsize=6.5, frameon=False)
         if kept is not None:
             axes.axvline(kept, color=GREY, linewidth=0.8, linestyle=":", zorder=0)
         axes.set(xlabel="epoch" if kept is None else f"epoch (kept: {kept})")

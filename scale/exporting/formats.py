@@ -104,7 +104,7 @@ def _write_onnx(path: Path, network: Deployed, example: torch.Tensor, dynamic: A
         external_data=False,  # one file
         dynamic_shapes=dynamic,
         input_names=["images"],
-        output_names=["probabilities", "logits"],
+        output_names=network.outputs,
         verbose=False,
     )
     model = onnx.load(path)

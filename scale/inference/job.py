@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from scale.inference import validation
+from scale.inference import gallery, validation
 from scale.inference.listing import labels_of
 from scale.inference.maps import Explainer
 from scale.inference.predictor import Predictor
@@ -52,6 +52,7 @@ class Result:
         folder: that was written.
         predicted: files in the merged table, or in this shard's where others are missing.
         skipped: files that cannot be used.
+        unlike: files that look unlike the training data.
         missing: shards that are not done yet.
         table: metrics of an external validation as text; empty without labels or before all shards are done.
     """
@@ -59,6 +60,7 @@ class Result:
     folder: Path
     predicted: int
     skipped: int
+    unlike: int
     missing: list[int]
     table: str
 
@@ -97,6 +99,8 @@ def predict(
     parts.mkdir(exist_ok=True)
     done = _done(parts / f"{shard.name}.jsonl")
     missing = [row for row in own if row not in done]
+    shown = parts / f"{shard.name}.shown"
+    gallery.mend(shown)
     if len(missing) < len(own):
         log.info("resuming: %d of %d files were predicted before", len(own) - len(missing), len(own))
     with Progress(len(own)) as progress, (parts / f"{shard.name}.jsonl").open("a") as file:
@@ -105,17 +109,16 @@ def predict(
         for rows, images, reasons in _batches(predictor, listing, missing, batch_size, workers):
             found = predictor.rows(np.stack(images)) if images else []
             if explainer is not None and images:
-                explainer.explain([listing.samples[row] for row in rows], np.stack(images), found)
+                explained = explainer.explain([listing.samples[row] for row in rows], np.stack(images), found)
+                gallery.keep(shown, rows, explained)
             for row, values in zip(rows, found, strict=True):
                 file.write(json.dumps({"row": row, **values}) + "\n")
             for row, reason in reasons:
                 file.write(json.dumps({"row": row, "reason": reason}) + "\n")
             file.flush()
             progress.step(len(rows) + len(reasons))
-    if explainer is not None:
-        explainer.finish()
     (parts / f"{shard.name}.done").touch()
-    return _merge(folder, predictor, listing, labels, shard)
+    return _merge(folder, predictor, listing, labels, shard=shard, explainer=explainer)
 
 
 def _batches(predictor: Predictor, listing: Listing, rows: Sequence[int], batch_size: int, workers: int) -> Any:
@@ -154,7 +157,7 @@ def _fingerprint(samples: Sequence[Sample]) -> str:
 def _claim(folder: Path, predictor: Predictor, listing: Listing, shard: Shard, explainer: Explainer | None) -> None:
     """Writes what the folder holds, or compares it."""
     record = {
-        "runs": [str(run.folder.absolute()) for run in predictor.runs],
+        "runs": [str(place.absolute()) for place in predictor.places],
         "samples": len(listing.samples),
         "first": listing.samples[0].name if listing.samples else None,
         "last": listing.samples[-1].name if listing.samples else None,
@@ -194,7 +197,15 @@ def _done(path: Path) -> dict[int, dict[str, Any]]:
     return found
 
 
-def _merge(folder: Path, predictor: Predictor, listing: Listing, labels: np.ndarray | None, shard: Shard) -> Result:
+def _merge(
+    folder: Path,
+    predictor: Predictor,
+    listing: Listing,
+    labels: np.ndarray | None,
+    *,
+    shard: Shard,
+    explainer: Explainer | None,
+) -> Result:
     """Joins the shards' files in the listing's order, where all are done; the last of several processes does it."""
     shards = [Shard(number, shard.count) for number in range(shard.count)]
     with exclusive(folder / ".lock", hint="give another folder with output=..."):
@@ -202,10 +213,11 @@ def _merge(folder: Path, predictor: Predictor, listing: Listing, labels: np.ndar
         chosen = [shard] if missing else shards
         found = {row: values for one in chosen for row, values in _done(folder / "parts" / f"{one.name}.jsonl").items()}
         good = sorted(row for row, values in found.items() if "reason" not in values)
+        unlike = sum(found[row]["unlike_training"] for row in good)
         bad = [(listing.samples[row].name, found[row]["reason"]) for row in sorted(found) if "reason" in found[row]]
         bad = [*listing.skipped, *bad]
         if missing:
-            return Result(folder, len(good), len(bad), missing, "")
+            return Result(folder, len(good), len(bad), unlike, missing, "")
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         for place, row in enumerate(good):
@@ -218,9 +230,12 @@ def _merge(folder: Path, predictor: Predictor, listing: Listing, labels: np.ndar
         with replacing(folder / PREDICTIONS) as file:
             file.write(text.getvalue().encode())
         write_skipped(folder / SKIPPED, bad)
+        if explainer is not None:
+            entries = [folder / "parts" / f"{one.name}.shown" for one in shards]
+            gallery.write(folder, entries, good, explainer.header)
         table = ""
         if labels is not None and good:
             names = [f"p_{name}" for name in predictor.inputs.classes]
             chances = np.array([[found[row][name] for name in names] for row in good])
             table = validation.write(folder, predictor, chances, labels[good])
-    return Result(folder, len(good), len(bad), [], table)
+    return Result(folder, len(good), len(bad), unlike, [], table)

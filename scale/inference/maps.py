@@ -1,4 +1,4 @@
-"""Explanations of new files: maps on each file's own grid, and the page with the viewer."""
+"""Explanations of new files: maps on each file's own grid, and what the page with the viewer shows."""
 
 import hashlib
 import re
@@ -18,8 +18,8 @@ from scale.preparing.preprocess import Preprocessing
 from scale.preparing.samples import Sample
 from scale.readers import Picture
 
-SHOWN = 100  # samples on the page
-FOLDER, PAGE = "maps", "explanations.html"
+FOLDER = "maps"
+UNLIKE = "This file looks unlike the training data: neither its prediction nor its map may mean anything."
 
 
 class Explainer:
@@ -44,27 +44,31 @@ class Explainer:
         if reason := obstacle(self.net, method):
             raise ValueError(f"explain={method} does not apply: {reason}; what does: {', '.join(names)}")
         self.predictor, self.method, self.folder = predictor, method, folder / FOLDER
-        self.page = folder / PAGE
-        self.samples: list[page.Sample] = []
 
     def values(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Maps (B, *S) on the network's grid and the explained classes (B,), of preprocessed images, uint8."""
         import torch
 
-        _, probabilities = self.predictor.raw(images)
+        probabilities, _ = self.predictor.raw(images)
         targets = torch.from_numpy(probabilities.argmax(axis=1)).to(self.predictor.device)
         given = self.predictor.members[0].normalise(self.predictor.tensor(images))
         maps = attribute(self.net, given, problem=self.problem, method=self.method, target=targets)
         return maps.sum(dim=1).cpu().numpy(), targets.cpu().numpy()
 
-    def explain(self, samples: Sequence[Sample], images: np.ndarray, rows: Sequence[dict[str, Any]]) -> None:
+    def explain(
+        self, samples: Sequence[Sample], images: np.ndarray, rows: Sequence[dict[str, Any]]
+    ) -> list[dict[str, Any]]:
         """Writes a map for each sample: of images an overlay PNG, of volumes a NIfTI file, in the file's own grid.
 
         Args:
             samples: the files.
             images: (B, *S[, C]), uint8, what the network sees of them.
             rows: their predictions.
+
+        Returns:
+            What the page shows of each.
         """
+        entries = []
         self.folder.mkdir(exist_ok=True)
         maps, targets = self.values(images)
         names = self.predictor.inputs.classes
@@ -77,8 +81,8 @@ class Explainer:
                 write_nifti(self.folder / f"{name}_{self.method}.nii.gz", own, found)
             else:
                 write_overlay(self.folder / f"{name}_{self.method}.png", own, found, signed=METHODS[self.method].signed)
-            if len(self.samples) < SHOWN:
-                self.samples.append(self.shown(sample.name, image, values, names[target], row))
+            entries.append(page.entry(self.shown(sample.name, image, values, names[target], row)))
+        return entries
 
     def shown(
         self, name: str, image: np.ndarray, values: np.ndarray, explained: str, row: dict[str, Any]
@@ -95,20 +99,15 @@ class Explainer:
         }
         chance = f"{row[f'p_{explained}']:.2f}"
         signed = {self.method: METHODS[self.method].signed}
-        return page.Sample(
-            f"{name}: {row['predicted']} ({explained} {chance})", drawn, {self.method: values}, None, facts, signed
-        )
+        title = f"{name}: {row['predicted']} ({explained} {chance})"
+        warning = UNLIKE if row["unlike_training"] else ""
+        return page.Sample(title, drawn, {self.method: values}, None, facts, signed, warning)
 
-    def finish(self) -> None:
-        """Writes the page, where anything was explained."""
-        if self.samples:
-            self.write_page(self.page, self.samples)
-
-    def write_page(self, path: Path, samples: Sequence[page.Sample]) -> None:
-        """Writes the viewer's page."""
-        names = ", ".join(run.folder.name for run in self.predictor.runs)
-        header = {"model": names or self.predictor.inputs.title, "method": self.method, "use": "research only"}
-        page.write_page(path, samples=samples, quality_rows=[], header=header, title="Predictions")
+    @property
+    def header(self) -> dict[str, str]:
+        """Facts under the page's title."""
+        names = ", ".join(place.name for place in self.predictor.places)
+        return {"model": names, "method": self.method, "use": "research only"}
 
 
 def file_name(name: str) -> str:

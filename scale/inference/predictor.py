@@ -1,5 +1,6 @@
 """One or several finished runs, ready for new images and files."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scale.inference import uncertainty
+from scale.inference import familiarity, uncertainty
+from scale.inference.familiarity import Reference
 from scale.inference.uncertainty import Uncertainty
 from scale.preparing.preprocess import Geometry
 from scale.readers import Picture, UnreadableError, read
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from scale.runs.load import Run
     from scale.tasks.problem import Problem
 
+log = logging.getLogger("scale")
 SAME = ("flag", "problem", "num_classes", "image_shape")  # of runs that are averaged
 
 
@@ -34,11 +37,13 @@ class Member:
         net: maps normalised images (B, C, *S) to logits (B, outputs).
         mean: (C,), of images in [0, 1].
         std: (C,).
+        reference: the features of its training samples; None where they are not known.
     """
 
     net: "torch.nn.Module"
     mean: "torch.Tensor"
     std: "torch.Tensor"
+    reference: Reference | None = None
 
     def normalise(self, images: "torch.Tensor") -> "torch.Tensor":
         """Images (B, C, *S), uint8, as the network takes them."""
@@ -56,6 +61,7 @@ class Predictor:
         fitted: how far predictions can be believed.
         device: where to compute.
         runs: of the members, where they are runs.
+        place: folder of an exported network, where they are none.
     """
 
     def __init__(
@@ -67,9 +73,11 @@ class Predictor:
         fitted: Uncertainty,
         device: str = "cpu",
         runs: Sequence["Run"] = (),
+        place: Path | None = None,
     ) -> None:
         self.members, self.inputs, self.task, self.device = list(members), inputs, problem, device
         self.problem, self.uncertainty, self.runs = problem.name, fitted, list(runs)
+        self.places = [run.folder for run in runs] if place is None else [place]
         for member in members:
             member.net.to(device).eval()
 
@@ -98,6 +106,7 @@ class Predictor:
         val = [run.predictions["val"] for run in runs]
         if any(not np.array_equal(found["labels"], val[0]["labels"]) for found in val):
             raise ValueError("the runs have different val splits (folds?), on which their mean cannot be calibrated")
+        references = _references(runs, device)
         fitted = uncertainty.fit(
             np.stack([found["logits"] for found in val]),
             average([found["probabilities"] for found in val]),
@@ -105,8 +114,11 @@ class Predictor:
             first.metrics["problem"],
             alpha=alpha,
             calibrated=calibrate,
+            distances=np.mean([found.val for found in references], axis=0) if references else None,
         )
-        members = [member_of(run) for run in runs]
+        members = [
+            member_of(run, reference) for run, reference in zip(runs, references or [None] * len(runs), strict=True)
+        ]
         return cls(members, inputs=inputs[0], problem=first.model.problem, fitted=fitted, device=device, runs=runs)
 
     def tensor(self, images: np.ndarray) -> "torch.Tensor":
@@ -117,27 +129,28 @@ class Predictor:
         return raw.movedim(-1, 1) if raw.ndim == self.inputs.preprocessing.spatial_dims + 2 else raw.unsqueeze(1)
 
     def raw(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Logits (members, B, outputs) and mean probabilities (B, columns) of preprocessed images, uint8."""
+        """Mean probabilities (B, columns) of preprocessed images, uint8, and how unlike the training data they look."""
         import torch
 
-        logits, probabilities, given = [], [], self.tensor(images)
+        logits, probabilities, distances, given = [], [], [], self.tensor(images)
         for member in self.members:
             with torch.inference_mode():
-                found = member.net(member.normalise(given)).float().cpu()
+                said, looks = familiarity.look(member.net, member.normalise(given))
+                found = said.float().cpu()
             logits.append(found.numpy())
             probabilities.append(self.task.probabilities(found.double()).numpy())
-        return np.stack(logits), average(probabilities)
+            if member.reference is not None and looks is not None:
+                distances.append(member.reference.distance(looks.float().cpu().numpy()))
+        if self.uncertainty.unlike.score == uncertainty.MAHALANOBIS:
+            return average(probabilities), np.mean(distances, axis=0)
+        return average(probabilities), uncertainty.energy(np.stack(logits), self.problem)
 
     def rows(self, images: np.ndarray) -> list[dict[str, Any]]:
         """Rows of `predictions.csv` without the id, of preprocessed images (B, *S[, C]), uint8."""
-        logits, probabilities = self.raw(images)
-        return self.describe(logits, probabilities)
-
-    def describe(self, logits: np.ndarray, probabilities: np.ndarray) -> list[dict[str, Any]]:
-        """Rows of `predictions.csv` without the id, of what the networks said: (runs, B, outputs) and (B, columns)."""
+        probabilities, unlike = self.raw(images)
         found, names = self.uncertainty, self.inputs.classes
         calibrated = found.probabilities(probabilities)
-        sets, energies = found.sets(calibrated), uncertainty.energy(logits, self.problem)
+        sets = found.sets(calibrated)
         entropies = uncertainty.entropy(calibrated, self.problem)
         rows = []
         for number, chances in enumerate(calibrated):
@@ -155,8 +168,8 @@ class Predictor:
                     "set": ";".join(members),
                     "set_size": len(members),
                     "entropy": float(entropies[number]),
-                    "energy": float(energies[number]),
-                    "unlike_training": bool(energies[number] > found.energy),
+                    "unlike_score": float(unlike[number]),
+                    "unlike_training": bool(unlike[number] > found.unlike.threshold),
                 }
             )
         return rows
@@ -197,12 +210,26 @@ class Predictor:
         return pd.DataFrame(rows)
 
 
-def member_of(run: "Run") -> Member:
+def member_of(run: "Run", reference: Reference | None = None) -> Member:
     """The network of a run."""
     module = run.datamodule
     assert module.mean is not None
     assert module.std is not None
-    return Member(run.model.net, module.mean, module.std)
+    return Member(run.model.net, module.mean, module.std, reference)
+
+
+def _references(runs: Sequence["Run"], device: str) -> list[Reference] | None:
+    """Those of all runs; None, said in the log, where one has none."""
+    found = []
+    for run in runs:
+        one = familiarity.of_run(run, device=device)
+        if isinstance(one, str):
+            log.warning(
+                "%s: %s; unlike_training is told by the energy of the logits, which is weaker", run.folder.name, one
+            )
+            return None
+        found.append(one)
+    return found
 
 
 def _picture(one: Any) -> Picture:

@@ -1,6 +1,6 @@
 """How far a prediction can be believed: calibrated probabilities, conformal sets, entropy, unlikeness to the training.
 
-All of it is fitted on what a run said of its val split, which its folder keeps: no image is needed.
+All of it is fitted on what a run said of its val split, which its folder keeps.
 """
 
 from dataclasses import dataclass
@@ -10,8 +10,23 @@ import numpy as np
 
 from scale.evaluation.calibration import apply_temperature, fit_temperature
 from scale.evaluation.conformal import Conformal, calibrate, least_samples
+from scale.inference import familiarity
 
-UNLIKE = 0.05  # share of val whose energy lies beyond the threshold
+MAHALANOBIS, ENERGY = "mahalanobis", "energy"
+CALLED = {MAHALANOBIS: "Mahalanobis distance of the features", ENERGY: "energy of the logits"}
+
+
+@dataclass(frozen=True)
+class Unlike:
+    """What tells a file that looks unlike the training data.
+
+    Attributes:
+        score: `mahalanobis`, the distance of `scale.inference.familiarity`, or where it is not known `energy`.
+        threshold: a file whose score is above looks unlike them; a share `familiarity.UNLIKE` of val's does.
+    """
+
+    score: str
+    threshold: float
 
 
 @dataclass(frozen=True)
@@ -23,14 +38,14 @@ class Uncertainty:
         alpha: share of conformal sets that may miss the true class.
         temperature: by which logits are divided; 1 where probabilities are left as they are.
         conformal: the sets' thresholds.
-        energy: a file whose energy is above looks unlike the training data.
+        unlike: what tells a file that looks unlike the training data.
     """
 
     problem: str
     alpha: float
     temperature: float
     conformal: Conformal
-    energy: float
+    unlike: Unlike
 
     def probabilities(self, probabilities: np.ndarray) -> np.ndarray:
         """Calibrated ones (N, columns)."""
@@ -49,13 +64,21 @@ class Uncertainty:
             "temperature": self.temperature,
             "conformal_thresholds": [float(value) for value in self.conformal.thresholds],
             "calibration_samples": self.conformal.samples,
-            "energy_threshold": self.energy,
-            "energy_threshold_quantile": 1 - UNLIKE,
+            "unlike_score": self.unlike.score,
+            "unlike_threshold": self.unlike.threshold,
+            "unlike_threshold_quantile": 1 - familiarity.UNLIKE,
         }
 
 
 def fit(
-    logits: np.ndarray, probabilities: np.ndarray, labels: np.ndarray, problem: str, *, alpha: float, calibrated: bool
+    logits: np.ndarray,
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    problem: str,
+    *,
+    alpha: float,
+    calibrated: bool,
+    distances: np.ndarray | None = None,
 ) -> Uncertainty:
     """From predictions of the val split, which chose the epoch: coverage is to be measured, not taken for granted.
 
@@ -66,6 +89,7 @@ def fit(
         problem: what the labels ask.
         alpha: share of sets that may miss the true class.
         calibrated: divide logits by a temperature (doi:10.48550/arXiv.1706.04599).
+        distances: (N,), from the training data; None where they are not known, then the energy stands for them.
 
     Raises:
         ValueError: alpha out of range, or too few samples for it.
@@ -80,7 +104,11 @@ def fit(
     temperature = fit_temperature(probabilities, labels, problem) if calibrated else 1.0
     own = apply_temperature(probabilities, temperature, problem) if temperature != 1 else probabilities
     conformal = calibrate(own, labels, problem, coverage=1 - alpha)
-    return Uncertainty(problem, alpha, temperature, conformal, float(np.quantile(energy(logits, problem), 1 - UNLIKE)))
+    if distances is None:
+        unlike = Unlike(ENERGY, familiarity.threshold(energy(logits, problem)))
+    else:
+        unlike = Unlike(MAHALANOBIS, familiarity.threshold(distances))
+    return Uncertainty(problem, alpha, temperature, conformal, unlike)
 
 
 def energy(logits: np.ndarray, problem: str) -> np.ndarray:

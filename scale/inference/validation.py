@@ -28,7 +28,11 @@ def write(folder: Path, predictor: Predictor, probabilities: np.ndarray, labels:
     found: dict[str, Any] = {"external": _measured(predictor, probabilities, labels)}
     test = [run.predictions.get("test") for run in predictor.runs]
     known = [split for split in test if split is not None]
-    if len(known) == len(test) and all(np.array_equal(split["labels"], known[0]["labels"]) for split in known):
+    if (
+        known
+        and len(known) == len(test)
+        and all(np.array_equal(split["labels"], known[0]["labels"]) for split in known)
+    ):
         own = predictor.uncertainty.probabilities(average([split["probabilities"] for split in known]))
         found["test"] = _measured(predictor, own, known[0]["labels"])
     with replacing(folder / NAME) as file:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
-from scale.models.layers import Conv3d, Intermediates, conv3d, norm
+from scale.models.layers import Conv3d, Intermediates, conv3d, level_statistics, norm
 from scale.utils.choices import check_choice
 
 CONVOLUTIONS = ("3d", "2.5d", "acs")
@@ -128,6 +131,7 @@ class ResNet(nn.Module):
                 )
                 before = width * (4 if depth == 50 else 1)
         self.blocks = nn.Sequential(*blocks)
+        self.ends = list(itertools.accumulate((2, 2, 2, 2) if depth == 18 else (3, 4, 6, 3)))  # of the stages
         self.num_features = before
         self.head = nn.Linear(before, outputs)
 
@@ -137,12 +141,30 @@ class ResNet(nn.Module):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """x: (B, C, *S); returns what the head reads (B, num_features)."""
+        features: Tensor = self.blocks(self._begin(x))
+        return features.flatten(2).mean(dim=2)
+
+    def forward_levels(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x: (B, C, *S).
+
+        Returns:
+            What the head reads (B, num_features), and mean and spread of each channel at the end of each stage.
+        """
+        levels: list[Tensor] = []
+        x = self._begin(x)
+        for number, block in enumerate(self.blocks, 1):
+            x = block(x)
+            if number in self.ends:
+                levels.append(x)
+        return levels[-1].flatten(2).mean(dim=2), level_statistics(levels, x.shape[0])
+
+    def _begin(self, x: Tensor) -> Tensor:
+        """x: (B, C, *S); returns what the blocks take."""
         if x.ndim != self.spatial_dims + 2 or x.shape[1] != self.in_channels:
             wanted = f"(batch, {self.in_channels}, {', '.join('DHW'[-self.spatial_dims :])})"
             raise ValueError(f"the network takes samples {wanted}, but got {tuple(x.shape)}")
         x = x.repeat(1, self.repeats, *(1,) * self.spatial_dims)
-        features: Tensor = self.blocks(self.relu(self.norm(self.stem(x))))
-        return features.flatten(2).mean(dim=2)
+        return cast(Tensor, self.relu(self.norm(self.stem(x))))
 
     def forward_head(self, features: Tensor) -> Tensor:
         """features: (B, num_features); returns logits (B, outputs)."""

@@ -74,6 +74,23 @@ def norm(channels: int, *, spatial_dims: int) -> nn.Module:
     return {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}[spatial_dims](channels)
 
 
+def level_statistics(levels: Sequence[Tensor], batch: int) -> Tensor:
+    """Mean and spread of each channel of feature maps: what an image looks like to a network, whatever it shows.
+
+    Args:
+        levels: (B * images, C, *S) each, where a sample may be several images.
+        batch: B.
+
+    Returns:
+        (B, 2 * sum of C): means and standard deviations over images and positions.
+    """
+    parts = []
+    for level in levels:
+        flat = level.reshape(batch, -1, level.shape[1], math.prod(level.shape[2:])).transpose(1, 2).flatten(2)
+        parts += [flat.mean(dim=2), (flat.var(dim=2, correction=0) + 1e-8).sqrt()]
+    return torch.cat(parts, dim=1)
+
+
 def shared_batch() -> bool:
     """Whether several processes share the batch."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1

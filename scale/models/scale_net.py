@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from scale.models.attention import ScaleAttention
 from scale.models.fusion import Calibration, Fusion, HideStream, pool
-from scale.models.layers import Dropout, FourierPosition, Intermediates, resample
+from scale.models.layers import Dropout, FourierPosition, Intermediates, level_statistics, resample
 from scale.models.lifting import Lifting, shrink, shrink_factor
 from scale.models.streams import Stream
 from scale.utils.choices import check_choice
@@ -164,6 +164,16 @@ class ScaleNet(nn.Module):
         native, fused = features[:, :split], features[:, split:]
         return cast(Tensor, (self.auxiliary_heads[self.native](native) + self.head(fused)) / 2)
 
+    def forward_levels(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x: (B, C, *S).
+
+        Returns:
+            What the head reads (B, num_features), and mean and spread of each channel of both streams' pyramids.
+        """
+        levels: list[Tensor] = []
+        found, _ = self._run(x, need_weights=False, levels=levels)
+        return found.features, level_statistics(levels, x.shape[0])
+
     def forward_intermediates(self, x: Tensor) -> Intermediates:
         """x: (B, C, *S); returns the features and what the attention looked at, on the path that keeps the weights."""
         return self._run(x, need_weights=True)[0]
@@ -187,10 +197,12 @@ class ScaleNet(nn.Module):
         own = {name: head(pool(tokens[name])) for name, head in self.auxiliary_heads.items()}
         return self.head(found.features[:, self.num_features - self.fusion.num_features :]), own, found.stream_gate
 
-    def _run(self, x: Tensor, *, need_weights: bool, apart: bool = False) -> tuple[Intermediates, dict[str, Tensor]]:
+    def _run(
+        self, x: Tensor, *, need_weights: bool, apart: bool = False, levels: list[Tensor] | None = None
+    ) -> tuple[Intermediates, dict[str, Tensor]]:
         """The one pass behind all others: x (B, C, *S) to intermediates and the streams' tokens (B, N, dim).
 
-        With `apart` no gradient of the fused features reaches the streams.
+        With `apart` no gradient of the fused features reaches the streams; `levels` gets the pyramids.
         """
         if x.ndim != self.spatial_dims + 2 or x.shape[1] != self.in_channels:
             wanted = f"(batch, {self.in_channels}, {', '.join('DHW'[-self.spatial_dims :])})"
@@ -205,6 +217,8 @@ class ScaleNet(nn.Module):
             view = self.lifting.planar(x) if planar else self.lifting.volumetric(x)
             images = view.shape[1] if planar else 1
             pyramid = self.streams[name](view.flatten(0, 1) if planar else view)
+            if levels is not None:
+                levels += pyramid
             mixed, level_weights = self.scale_attention[name](pyramid)
             grid = tuple(pyramid[-1].shape[2:])
             tokens[name] = resample(mixed, grid).reshape(x.shape[0], -1, mixed.shape[-1])

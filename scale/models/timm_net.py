@@ -118,6 +118,11 @@ class TimmNet(nn.Module):
             log.info("%s gets the %s images as %s pixels", self.name, "x".join(map(str, given)), self.image_size)
         return features
 
+    def forward_levels(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x: (B, C, H, W); returns the pooled features, and none of a backbone's levels, whose layout is its own."""
+        features = self.forward_features(x)
+        return features, features[:, :0]
+
     def forward_head(self, features: Tensor) -> Tensor:
         """features: (B, num_features); returns logits (B, outputs)."""
         logits: Tensor = self.head(features)

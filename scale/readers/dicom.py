@@ -1,7 +1,7 @@
 """DICOM images, multi-frame files and series, by pydicom (extra `dicom`)."""
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,13 @@ def read_dicom(paths: Sequence[Path]) -> Picture:
         ModuleNotFoundError: pydicom is not installed.
     """
     _library()
-    headers = [_header(path) for path in paths]
+    headers = [_header(path) if len(paths) == 1 else _of_slice(path, _header) for path in paths]
     if len(paths) == 1:
         return _file(paths[0], headers[0])
     order, step, normal = _sorted(headers)
     first = headers[order[0]]
     check_size((len(paths), int(first.Rows), int(first.Columns)))
-    slices = [_pixels(paths[place]) for place in order]
+    slices = [_of_slice(paths[place], _pixels) for place in order]
     if any(values.ndim != 2 for values in slices):
         raise UnreadableError("is a series of colour or multi-frame files: each is a file of its own")
     kind = np.result_type(*(values.dtype for values in slices))
@@ -64,6 +64,14 @@ def _library() -> Any:
         return importlib.import_module("pydicom")
     except ModuleNotFoundError:
         raise ModuleNotFoundError("DICOM files need pydicom: pip install 'scale-medvision[dicom]'") from None
+
+
+def _of_slice(path: Path, part: Callable[[Path], Any]) -> Any:
+    """A part of a file of a series; what is wrong with it names the file, as the series has another name."""
+    try:
+        return part(path)
+    except UnreadableError as error:
+        raise UnreadableError(f"has the file {path.name}, which {error}") from error
 
 
 def _header(path: Path) -> Any:

@@ -43,8 +43,8 @@ def _read(paths: Path | Sequence[Path]) -> Picture:
                 raise UnreadableError("is a folder without DICOM files")
             return _read(inside)
         paths = [paths]
-    for path in paths:
-        check_not_empty(path)
+    if len(paths) == 1:
+        check_not_empty(paths[0])
     kinds = {kind_of(path) for path in paths}
     kind = kinds.pop()
     if kinds or (len(paths) > 1 and kind != "dicom"):

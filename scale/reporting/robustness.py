@@ -1,6 +1,6 @@
 """A finished run on corrupted test images: predictions, table and figure."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from scale.data import corruptions
 from scale.data.images import Images
 from scale.evaluation import robustness
 from scale.evaluation.robustness import CLEAN, Result
+from scale.runs.folder import refuse_links
 from scale.runs.load import load_run
 from scale.runs.predict import predict
 from scale.utils.files import replacing, write_csv, write_text
@@ -32,6 +33,7 @@ def measure(
     name: str,
     device: str = "cpu",
     data: dict[str, Any] | None = None,
+    allow: Sequence[str] = (),
     output: str | Path | None = None,
     seed: int = 0,
     progress: Callable[[str], None] = lambda _: None,
@@ -43,6 +45,7 @@ def measure(
         name: of the table, as in `corruptions.table`.
         device: where to compute.
         data: changes to the run's `data` node, such as another `root`.
+        allow: modules of yours that the run's configuration may name.
         output: folder for the results; `robustness/{name}` in the run's by default.
         seed: of the corruptions.
         progress: is told what has been done.
@@ -57,9 +60,11 @@ def measure(
     runs.check_whole(metrics, folder)
     spatial_dims = len(metrics["image_shape"]) - 1
     chosen = corruptions.table(name, flag=metrics["flag"], spatial_dims=spatial_dims)
-    run = load_run(folder, data=data)
+    run = load_run(folder, data=data, allow=allow)
     if "test" not in run.predictions:
         raise ValueError(f"{folder} was not tested (test=false): corruptions are for a run with a result on test")
+    if output is None:
+        refuse_links(run.folder)
     run.datamodule.setup()
     info, clean = run.datamodule.info, run.datamodule.splits["test"]
     place = Path(output).expanduser() if output is not None else run.folder / FOLDER / name

@@ -64,7 +64,6 @@ def write(folder: Path, record: Mapping[str, Any]) -> Path:
 
 def _content(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     """What the template names."""
-    overrides = read_overrides(folder)
     flag, names = record["flag"], list(record.get("per_class", {}).get("names", []))
     shown = [split for split in SPLITS if split in record]
     return {
@@ -82,7 +81,7 @@ def _content(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
         "figures": _figures(folder),
         "environment": read_environment(folder),
         "config": OmegaConf.to_yaml(read_config(folder)),
-        "repeat": " ".join(["python -m scale.train", *map(shlex.quote, overrides)]),
+        "repeat": " ".join(["python -m scale.train", *map(shlex.quote, read_overrides(folder))]),
         "folder": folder.name,
         "made": datetime.now(UTC).isoformat(sep=" ", timespec="minutes"),
         "check": _check(record),

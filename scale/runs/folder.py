@@ -97,6 +97,15 @@ def refuse_links(folder: Path) -> None:
                     )
 
 
+def cure(folder: Path) -> str:
+    """What goes on with a run that a full disk ended."""
+    if (folder / METRICS).exists():
+        return f"write its report with python -m scale.evaluate run={folder} report=true"
+    if any((folder / CHECKPOINTS).glob("*.ckpt")):
+        return f"resume the run with python -m scale.train resume={folder}"
+    return "give the same command again"
+
+
 def release(folder: Path) -> None:
     """Gives a folder free again if its run ended before its first checkpoint: the same command can be repeated."""
     if not any((folder / CHECKPOINTS).glob("*.ckpt")):

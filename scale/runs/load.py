@@ -74,8 +74,8 @@ class Run:
             calibrate: divide logits by the temperature that fits val best.
 
         Returns:
-            A row for each image: predicted class, probabilities, conformal set, entropy, energy, and whether it looks
-            unlike the training data.
+            A row for each image: predicted class, probabilities, conformal set, entropy, and whether (and by which
+            score) it looks unlike the training data.
 
         Raises:
             ValueError: an image that cannot be used; says which and why.
@@ -125,10 +125,10 @@ def load_run(
     metrics, config = read_metrics(folder), read_config(folder)
     sets.refuse_joint(folder, metrics)
     check_complete(metrics, folder)
-    check_config(config, folder)
     config.allow = list(allow)
-    for node in ("data", "augment", "model", "task", "optimizer", "scheduler"):
+    for node in sorted(targets.NETWORK):
         targets.check(plain(config.get(node)), allow, path=node, source=str(folder / CONFIG))
+    check_config(config, folder)
     changes = {key: value for key, value in (data or {}).items() if key in config.data}
     unknown = set(data or {}) - set(changes) - {"download", "verify"}
     if unknown:

@@ -14,14 +14,16 @@ from scale.config import options_first
 from scale.config.keys import DATA_PATHS, Kind, current, flat, is_implied, key_of, kind, plain
 from scale.runs import checkpoints, vetting
 from scale.runs.provenance import source
-from scale.runs.reading import check_config
+from scale.runs.reading import ANOTHER, check_config
 
 if TYPE_CHECKING:
     from scale.data.datamodule import ImageDataModule
+    from scale.tasks.classification import ClassificationTask
 
 log = logging.getLogger("scale")
 
 KEYS = ("resume", "rerun")
+STATES = ("callbacks", "loops", "optimizer_states", "lr_schedulers")  # without `loops` Lightning would begin at epoch 0
 ABSENT = "not there"  # what a key is said to be that one of two configurations lacks
 
 
@@ -157,11 +159,48 @@ def last_checkpoint(folder: Path) -> Path | None:
         except ValueError as error:
             log.warning("%s cannot be read (%s): resumes from the one before", path, error)
             continue
+        lacking = [key for key in STATES if key not in state]
+        if lacking:
+            raise ValueError(
+                f"{path} has no {', '.join(lacking)}: it is no checkpoint that a run resumes from; {ANOTHER}"
+            )
+        _check_rows(state, path, folder)
         _check_best(state, folder)
         log.info("resumes from %s: epoch %d, step %d", name, state["epoch"] + 1, state["global_step"])
         return path
     log.warning("%s has no checkpoint yet: begins with the first epoch", folder)
     return None
+
+
+def check_weights(task: "ClassificationTask", path: Path | None) -> None:
+    """Raises ValueError if a checkpoint's weights are not those of a network; Lightning would say it in a traceback."""
+    if path is None:
+        return
+    found, expected = checkpoints.read(path)["state_dict"], task.state_dict()
+    shapes = [{name: getattr(value, "shape", None) for name, value in state.items()} for state in (found, expected)]
+    wrong = next((name for name in {**shapes[0], **shapes[1]} if shapes[0].get(name) != shapes[1].get(name)), None)
+    if wrong:
+        raise ValueError(f"{path}: its weights do not fit the network (first at {wrong}); {ANOTHER}")
+
+
+def _check_rows(state: Mapping[str, Any], path: Path, folder: Path) -> None:
+    """Raises ValueError if a checkpoint's epochs are not those of the run's history: it is another run's."""
+    callbacks = state.get("callbacks")
+    kept = callbacks.values() if isinstance(callbacks, Mapping) else ()
+    rows = next((found["rows"] for found in kept if isinstance(found, Mapping) and "rows" in found), [])
+    try:
+        recorded = runs.read_history(folder) if (folder / runs.HISTORY).is_file() else []
+    except ValueError as error:
+        log.warning("%s; the checkpoint has its rows, and it is written again", str(error).partition(";")[0])
+        return
+    for mine, theirs in zip(rows, recorded, strict=False):  # a run that was killed may have written a row more
+        wrong = next((key for key in mine if key.endswith("loss") and mine[key] != theirs.get(key)), None)
+        if wrong:
+            raise ValueError(
+                f"{path} is not of the run that wrote {runs.HISTORY}: {wrong} of epoch {mine.get('epoch')} is "
+                f"{mine[wrong]} in the one, {theirs.get(wrong, ABSENT)} in the other; put the run's own files back, or "
+                "begin another run"
+            )
 
 
 def _check_best(state: Mapping[str, Any], folder: Path) -> None:

@@ -11,8 +11,10 @@ from fastapi import FastAPI, File, HTTPException, Request, UploadFile
 from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel
 
+from scale.attribution.report.page import write_page
 from scale.inference.maps import Explainer
 from scale.inference.predictor import Predictor
+from scale.inference.uncertainty import CALLED
 from scale.readers import UnreadableError
 from scale.serving.upload import read_upload
 
@@ -29,8 +31,10 @@ class Prediction(BaseModel):
     conformal_set: list[str]
     alpha: float
     entropy_bits: float
-    energy: float
     unlike_training: bool
+    unlike_score: float
+    unlike_threshold: float
+    unlike_by: str
     notice: str = NOTICE
 
 
@@ -87,6 +91,7 @@ def create_app(predictor: Predictor, *, explainer: Explainer | None, max_bytes: 
             "notice": NOTICE,
             "kinds": kinds,
             "limit": f"{max_bytes >> 20} MB",
+            "bytes": str(max_bytes),
             "explains": "true" if explainer is not None else "false",
         }
         for key, value in values.items():
@@ -120,8 +125,10 @@ def create_app(predictor: Predictor, *, explainer: Explainer | None, max_bytes: 
             conformal_set=[name for name in row["set"].split(";") if name],
             alpha=predictor.uncertainty.alpha,
             entropy_bits=row["entropy"],
-            energy=row["energy"],
             unlike_training=row["unlike_training"],
+            unlike_score=row["unlike_score"],
+            unlike_threshold=predictor.uncertainty.unlike.threshold,
+            unlike_by=CALLED[predictor.uncertainty.unlike.score],
         )
 
     @app.post("/explain", response_class=HTMLResponse)
@@ -137,7 +144,7 @@ def create_app(predictor: Predictor, *, explainer: Explainer | None, max_bytes: 
         sample = explainer.shown(file.filename or "file", images[0], maps[0], name, row)
         with tempfile.TemporaryDirectory(prefix="scale-serve-") as place:
             page = Path(place) / "page.html"
-            explainer.write_page(page, [sample])
+            write_page(page, samples=[sample], quality_rows=[], header=explainer.header, title="Predictions")
             return page.read_text(encoding="utf-8")
 
     return app

@@ -11,6 +11,7 @@ from scale.training import outcome
 
 if TYPE_CHECKING:
     import lightning as L
+    import torch
 
     from scale.data.joint import JointDataModule
     from scale.models.joint import JointNet
@@ -70,7 +71,13 @@ def metrics(
 
 
 def write(
-    folder: Path, metrics: Mapping[str, Any], datamodule: "JointDataModule", outputs: Mapping[str, Mapping[str, Any]]
+    folder: Path,
+    metrics: Mapping[str, Any],
+    datamodule: "JointDataModule",
+    outputs: Mapping[str, Mapping[str, Any]],
+    *,
+    net: "JointNet",
+    device: "torch.device",
 ) -> dict[str, Any]:
     """Predictions, official files, figures and `metrics.json` of each set in `sets/<name>`; returns the figures."""
     from scale.runs import METRICS, verify
@@ -82,18 +89,10 @@ def write(
         place, found = folder / SETS / name, metrics["sets"][name]
         place.mkdir(parents=True, exist_ok=True)
         own = {split: of_sets[name] for split, of_sets in outputs.items()}
-        figures = outcome.write(place, found, module, own)
+        figures = outcome.write(place, found, module, own, net=net.use(name), device=device)
         drawn |= {f"{name}/{key}": figure for key, figure in figures.items()}
         write_json(place / METRICS, verify.sealed(found, place))
     return drawn
-
-
-def summary(metrics: Mapping[str, Any], splits: "Mapping[str, Any]") -> dict[str, Any]:
-    """The scores as loggers take them: means over the sets, and `test/auc/<set>`."""
-    found = outcome.summary(metrics, splits)
-    for name, of_set in metrics["sets"].items():
-        found |= {f"{key}/{name}": value for key, value in outcome.summary(of_set, splits).items()}
-    return found
 
 
 def finish(folder: Path, metrics: dict[str, Any], *, rerun: str | None) -> None:

@@ -1,132 +1,165 @@
-"""Experiment loggers: Lightning's own, made safe to run unattended."""
+"""Experiment loggers: Lightning's own, made safe to run unattended, and what each is handed in its own form."""
 
 import logging
-import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
 from scale.config import instantiate, plain
-from scale.runs.folder import run_id
-from scale.training.privacy import PRIVATE, without_places
+from scale.sweeps.folder import PLAN
+from scale.training.backend import Backend
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
     from matplotlib.figure import Figure
+    from torch import nn
+
+    from scale.training.shown import Results
 
 log = logging.getLogger("scale")
-BEGIN_SECONDS = 30  # that a W&B run may take to begin
+EXTRAS = {"TensorBoardLogger": "tensorboard", "MLFlowLogger": "mlflow"}  # packages, which are also the extras' names
 
 
-def build_loggers(config: DictConfig, folder: Path) -> "list[Logger]":
-    """The configured loggers, each writing into the run folder."""
-    loggers: list[Logger] = []
-    for node in (config.logger or {}).values():
-        settings: dict[str, Any] = dict(plain(node))
-        supplied: dict[str, Any] = {"save_dir": str(folder)}
-        if settings["_target_"].endswith("WandbLogger"):
-            settings, more = _wandb(settings, folder)
-            supplied |= more
-        loggers.append(instantiate(settings, allow=config.get("allow"), **supplied))
-    return loggers
+def build_loggers(config: DictConfig, folder: Path, *, name: str = "", tags: Sequence[str] = ()) -> list[Backend]:
+    """The configured loggers, writing into the run folder or, MLflow, beside it.
+
+    Args:
+        config: of a run.
+        folder: of the run.
+        name: of the run among others.
+        tags: what a person may look for: the data set, the model.
+
+    Raises:
+        ValueError: a package is not installed, a setting is none, a map does not exist.
+    """
+    nodes: list[dict[str, Any]] = [dict(plain(node)) for node in (config.logger or {}).values()]
+    for settings in nodes:
+        _check(settings)
+    made: list[Backend] = []
+    try:
+        for settings in nodes:
+            made.append(_build(settings, config, folder, name=name, tags=list(tags)))
+    except BaseException:
+        close_loggers(made, failed=True)
+        raise
+    return made
 
 
-def log_configuration(loggers: "list[Logger]", config: DictConfig) -> None:
+def of(logger: "Logger", settings: Mapping[str, Any] | None = None) -> Backend:
+    """What hands a Lightning logger things in its form."""
+    from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger, WandbLogger
+
+    if isinstance(logger, WandbLogger):
+        from scale.training.in_wandb import WandbBackend
+
+        return WandbBackend(logger, settings)
+    if isinstance(logger, TensorBoardLogger):
+        from scale.training.in_tensorboard import TensorBoardBackend
+
+        return TensorBoardBackend(logger, settings)
+    if isinstance(logger, MLFlowLogger):
+        from scale.training.in_mlflow import MLflowBackend
+
+        return MLflowBackend(logger, settings)
+    return Backend(logger, settings)
+
+
+def check_maps(backends: Sequence[Backend], net: "nn.Module") -> None:
+    """Raises ValueError for a map that does not fit the network, before the training begins."""
+    from scale.attribution.methods.attribute import applicable, obstacle
+
+    for backend in backends:
+        method = backend.settings.get("overlay") if backend.settings.get("samples") else None
+        reason = obstacle(net, method) if method else None
+        if reason:
+            fitting = ", ".join(applicable(net))
+            raise ValueError(f"logger: overlay={method} does not apply: {reason}; what does: {fitting}")
+
+
+def log_configuration(backends: Sequence[Backend], config: DictConfig, folder: Path) -> None:
     """Hands each logger the resolved configuration."""
-    from lightning.pytorch.loggers import WandbLogger
-
-    for logger in loggers:
-        private = isinstance(logger, WandbLogger) and any(node.get("private") for node in config.logger.values())
-        logger.log_hyperparams(without_places(plain(config)) if private else plain(config))
-
-
-def log_results(
-    loggers: "list[Logger]", results: Mapping[str, float], figures: "Mapping[str, Figure]", *, step: int
-) -> None:
-    """Hands each logger the final figures: official scores as the summary, pictures as images."""
-    from lightning.pytorch.loggers import WandbLogger
-
-    for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            logger.experiment.summary.update(dict(results))
-            continue
-        tested = {name: value for name, value in results.items() if name.startswith("test/")}  # val has its curves
-        logger.log_metrics(tested, step=step)
-    log_figures(loggers, {f"figures/{name}": figure for name, figure in figures.items()}, step=step)
+    for backend in backends:
+        backend.configuration(plain(config), folder)
 
 
 def log_figures(
-    loggers: "list[Logger]", figures: "Mapping[str, Figure]", *, step: int, folder: Path | None = None, label: str = ""
+    loggers: "Sequence[Logger]", figures: "Mapping[str, Figure]", *, step: int, epoch: int, folder: Path
 ) -> None:
-    """Hands pictures to W&B, to TensorBoard and to a folder; other loggers take none.
+    """Hands pictures of an epoch to a folder, as `{name}_epoch_{epoch}.png`, and to each logger that takes any.
 
     Args:
-        loggers: of the run.
+        loggers: of the trainer.
         figures: by name, such as `explanations/sample_3`.
         step: of the training.
-        folder: where `{name}{label}.png` is written too; nowhere if None.
-        label: tells the pictures of one name in the folder apart.
+        epoch: of the training.
+        folder: of the run's figures.
     """
-    from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
-
     for name, figure in figures.items():
-        if folder is not None:
-            path = folder / f"{name}{label}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            figure.savefig(path)
-        for logger in loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_figure(name, figure, global_step=step, close=False)
+        path = folder / f"{name}_epoch_{epoch:03d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path)
     for logger in loggers:
-        if isinstance(logger, WandbLogger) and figures:
-            import wandb
-
-            pictures = {name: wandb.Image(figure) for name, figure in figures.items()}
-            logger.experiment.log({**pictures, "trainer/global_step": step})
+        of(logger).figures(figures, step=step, epoch=epoch)
 
 
-def close_loggers(loggers: "list[Logger]", *, failed: bool) -> None:
-    """Ends each logger's run, so that a second run in the same process is another one."""
-    from lightning.pytorch.loggers import WandbLogger
-
-    for logger in loggers:
-        logger.finalize("failed" if failed else "success")
-        if isinstance(logger, WandbLogger):
-            import wandb
-
-            wandb.finish(exit_code=int(failed))
-
-
-def _wandb(settings: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Settings and further arguments of a W&B logger that never asks for a key, and waits for no network in vain."""
-    import wandb
-
-    # Not Lightning's `offline`, which sets WANDB_MODE for everything that follows in this process.
-    mode: Any = "offline" if settings.get("offline") else os.environ.get("WANDB_MODE", "online")
-    reason = _no_login() if mode in ("online", "run") else None
-    if reason:
-        mode = "offline"
-        log.warning(
-            "W&B: %s, so this run is logged offline; to upload it: wandb sync %s/wandb/offline-*", reason, folder
-        )
-    found = {key: value for key, value in settings.items() if key not in ("offline", "private")}
-    if mode != "online" and settings.get("log_model"):
-        found["log_model"] = False
-        log.warning("W&B: logger.wandb.log_model needs a connection and is left out")
-    # The same W&B run when this one is resumed.
-    hidden = PRIVATE if settings.get("private") else {}
-    how = wandb.Settings(silent=True, init_timeout=BEGIN_SECONDS, mode=mode, **hidden)
-    return found, {"id": run_id(folder), "resume": "allow", "settings": how}
+def log_results(backends: Sequence[Backend], make: Callable[[], "Results"]) -> None:
+    """Hands each logger what the training found. A run is not lost over a logger that fails: that is said."""
+    results: Results | None = None
+    for backend in backends:
+        try:
+            results = results or make()
+            backend.results(results)
+        except Exception as error:
+            kind = type(backend.logger).__name__
+            text = "; ".join(str(error).splitlines()) or type(error).__name__
+            log.warning("%s: not all results were logged (%s); they are in the run folder", kind, text)
 
 
-def _no_login() -> str | None:
-    """Why no run can be sent to the W&B server, or None: W&B itself looks for a key and tries it."""
-    import wandb
+def close_loggers(backends: Sequence[Backend], *, failed: bool) -> None:
+    """Ends each logger's run."""
+    for backend in backends:
+        backend.close(failed=failed)
 
-    try:
-        known = wandb.login(prompt=False, verify=True)
-    except wandb.errors.Error as error:  # a server that cannot be reached, in about ten seconds; a key that it refuses
-        return str(error).splitlines()[0].rstrip(".")
-    return None if known else "there is no API key (WANDB_API_KEY or `wandb login`)"
+
+def _check(settings: Mapping[str, Any]) -> None:
+    from importlib.util import find_spec
+
+    from scale.attribution.catalog import check_name
+
+    package = EXTRAS.get(settings["_target_"].rpartition(".")[2])
+    if package and find_spec(package) is None:
+        raise ValueError(f"logger={package}: it is not installed: pip install 'scale-medvision[{package}]'")
+    if settings.get("overlay") is not None:
+        check_name(settings["overlay"])
+
+
+def _build(settings: dict[str, Any], config: DictConfig, folder: Path, *, name: str, tags: list[str]) -> Backend:
+    from lightning.pytorch.loggers.logger import DummyLogger
+    from lightning.pytorch.utilities import rank_zero_only
+
+    if getattr(rank_zero_only, "rank", 0):
+        return Backend(DummyLogger())
+    sweep = folder.absolute().parent
+    group = sweep.name if (sweep / PLAN).is_file() else None
+    supplied: dict[str, Any] = {"save_dir": str(folder)}
+    ours: Sequence[str] = ()
+    match settings["_target_"].rpartition(".")[2]:
+        case "WandbLogger":
+            from scale.training import in_wandb
+
+            supplied["experiment"] = in_wandb.begin(settings, folder, name=name, tags=tags, group=group)
+            ours = [key for key in settings if key not in ("_target_", "project", "prefix")]  # wandb.init has had them
+        case "TensorBoardLogger":
+            from scale.training import in_tensorboard
+
+            ours = in_tensorboard.OURS
+        case "MLFlowLogger":
+            from scale.training import in_mlflow
+
+            known = dict(zip(("data", "model"), tags, strict=False)) | ({"sweep": group} if group else {})
+            supplied |= in_mlflow.arguments(settings, folder, Path(config.paths.runs), name=name, tags=known)
+            ours = in_mlflow.OURS
+    given = {key: value for key, value in settings.items() if key not in ours and key not in supplied}
+    return of(instantiate(given, allow=config.get("allow"), **supplied), settings)

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
+from scale.utils.files import is_disk_full
+
 FILE_ONLY = {"file_only": True}  # `extra` of a record that the console shows in another way
 
 
@@ -28,6 +30,14 @@ class _LogFile(logging.FileHandler):
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         """Ignores what could not be written: the run itself says that the disk is full."""
+
+    def close(self) -> None:
+        """Closes the file, and does not say again that lines could not be written."""
+        try:
+            super().close()
+        except OSError as error:
+            if not is_disk_full(error):
+                raise
 
 
 @contextlib.contextmanager

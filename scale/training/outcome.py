@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 if TYPE_CHECKING:
     import lightning as L
     import numpy as np
+    import torch
 
     from scale.data.datamodule import ImageDataModule
     from scale.tasks.classification import ClassificationTask
@@ -85,16 +86,20 @@ def write(
     metrics: Mapping[str, Any],
     datamodule: "ImageDataModule",
     outputs: Mapping[str, "Outputs"],
+    *,
+    net: "torch.nn.Module",
+    device: "torch.device",
 ) -> dict[str, Any]:
-    """Predictions, official files and figures; returns the figures."""
+    """Predictions, official files, how the training data look to the network, and figures; returns the figures."""
     from scale import runs
     from scale.evaluation import official
+    from scale.inference import familiarity
     from scale.reporting.run_figures import draw
     from scale.runs import inputs as run_inputs
     from scale.runs.folder import write_predictions
     from scale.utils.files import write_json
 
-    names, problem = list(datamodule.info.labels), metrics["problem"]
+    names, problem, partial = list(datamodule.info.labels), metrics["problem"], metrics["partial"]
     inputs = run_inputs.content(metrics["image_shape"], names, datamodule.info.title, datamodule.preprocessing)
     write_json(folder / run_inputs.NAME, inputs)
     for split, found in outputs.items():
@@ -111,7 +116,10 @@ def write(
                 run=official.run_name(metrics["model"]["name"], metrics["seed"]),
             )
     arrays = None
-    if "test" in outputs and not metrics["partial"]:
+    if "test" in outputs and not partial:
+        looks = familiarity.measure(net, datamodule, device=device)
+        if looks is not None:
+            familiarity.keep(folder, net, looks)
         test = outputs["test"]
         arrays = {"index": test.index, "labels": test.labels, "probabilities": test.probabilities}
     history = runs.read_history(folder) if (folder / runs.HISTORY).exists() else []
@@ -190,11 +198,6 @@ def table(metrics: Mapping[str, Any]) -> str:
     if metrics["problem"] == "binary" and classes:
         lines.append(f"positive class: {classes[1]}")
     return "\n".join(lines)
-
-
-def summary(metrics: Mapping[str, Any], splits: Iterable[str]) -> dict[str, Any]:
-    """The scores of splits as loggers take them, by names such as `test/auc`."""
-    return {f"{split}/{name}": value for split in splits for name, value in metrics[split].items()}
 
 
 def finish(folder: Path, metrics: dict[str, Any], *, rerun: str | None) -> None:

@@ -225,7 +225,9 @@ def _exported(file: Path) -> Source:
     try:
         with safe_open(file, framework="pt") as opened:
             said = json.loads((opened.metadata() or {})["scale"])
-            state = {key.removeprefix("net."): opened.get_tensor(key) for key in opened.keys() if "net." in key}  # noqa: SIM118  no mapping
+            state = {
+                key.removeprefix("net."): opened.get_tensor(key) for key in opened.keys() if key.startswith("net.")
+            }  # noqa: SIM118  no mapping
         classes: Sequence[str] = said["classes"]
         shape = said["image_shape"]
         return Source(

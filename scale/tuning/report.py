@@ -51,7 +51,7 @@ def _draw(study: "Study") -> None:
             drawn["history"] = axes = draw.plot_optimization_history(study.record, target_name=OBJECTIVE)
             axes.set(title=f"{len(study.trials())} trials")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-            axes.legend(["a trial", "best so far"])
+            axes.legend(["a trial", "best so far"], loc="best")
         if len(values) > 1:  # Equal values have no variance that anything could explain.
             drawn["importances"] = axes = draw.plot_param_importances(study.record)
             axes.set_title(f"What the {OBJECTIVE} depends on (PED-ANOVA)", loc="left")

@@ -106,6 +106,14 @@ def assignment(key: str, value: Value) -> str:
     return f"{key}={named[value] if value is None or isinstance(value, bool) else value}"
 
 
+def foreign(space: Space, values: Mapping[str, Any]) -> str | None:
+    """The first of a trial's values that its study can never have tried, as a file that was changed has; else None."""
+    for key, value in values.items():
+        if key not in space or not _holds(space[key], value):
+            return f"{key}={value!r:.80}, which is not in the study's space"
+    return None
+
+
 def without(overrides: Sequence[str], keys: Collection[str]) -> list[str]:
     """The overrides of other keys."""
     return [override for override in overrides if key_of(override) not in keys]
@@ -166,3 +174,9 @@ def _inside(value: float, distribution: Any) -> bool:
         return False
     steps = (value - distribution.low) / distribution.step if distribution.step else 0.0
     return math.isclose(steps, round(steps), abs_tol=1e-9)
+
+
+def _holds(distribution: Any, value: Any) -> bool:
+    if hasattr(distribution, "choices"):
+        return any(value == choice and type(value) is type(choice) for choice in distribution.choices)
+    return isinstance(value, int | float) and not isinstance(value, bool) and _inside(value, distribution)

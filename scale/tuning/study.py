@@ -10,6 +10,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from scale.config.keys import Kind, deciding, flat, kind
+from scale.tuning.space import foreign
 from scale.utils.choices import nearest
 
 if TYPE_CHECKING:
@@ -126,8 +127,12 @@ class Study:
                 self.record.enqueue_trial(dict(first))
 
     def trials(self) -> "list[optuna.trial.FrozenTrial]":
-        """All trials of all processes."""
-        return self.record.get_trials(deepcopy=False)
+        """All trials of all processes; ValueError for a value that no command of this study can have tried."""
+        found = self.record.get_trials(deepcopy=False)
+        for trial in found:
+            if wrong := foreign(self.space, trial.params):  # it would be an override of a run
+                raise ValueError(f"{self.folder}: trial {trial.number} has {wrong}; begin another study: study=...")
+        return found
 
     def begun(self) -> int:
         """Number of trials that have begun or ended."""

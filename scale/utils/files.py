@@ -25,16 +25,21 @@ def is_disk_full(error: OSError) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
-def full_disk(error: BaseException, folder: Path) -> OSError | None:
+def full_disk(error: BaseException, folder: Path, *, cure: str = "give the same command again") -> OSError | None:
     """What to say instead of an error that a full disk made; None for all other errors.
 
     Libraries that write files hide the cause: torch's writer raises a RuntimeError of its own.
+
+    Args:
+        error: any.
+        folder: that was written to.
+        cure: what to do when there is room again.
     """
     torchs = ("PytorchStreamWriter", "file write failed")
     hidden = isinstance(error, RuntimeError) and any(text in str(error) for text in torchs)
     if not hidden and not (isinstance(error, OSError) and is_disk_full(error)):
         return None
-    return OSError(errno.ENOSPC, "the disk is full: free some of it, then give the same command again", str(folder))
+    return OSError(errno.ENOSPC, f"the disk is full: free some of it, then {cure}", str(folder))
 
 
 def sha256_of(path: Path) -> str:

@@ -7,7 +7,7 @@ from scale.config import bounds, checks
 from scale.config.compose import compose_unchecked
 
 REFUSED = {
-    "optimizer.lr": (0, -1, "abc", None, float("nan"), float("inf"), 1e9, True),
+    "optimizer.lr": (0, -1, "abc", None, float("nan"), float("inf"), 1e9, True, {"a": 1}, {}),
     "optimizer.weight_decay": (-0.1, "x"),
     "scheduler.warmup": (1, -0.1),
     "scheduler.final": (-2, 1.5),

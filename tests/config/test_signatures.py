@@ -79,6 +79,8 @@ def test_unknown_targets(target):
 
 def test_partial_nodes_need_no_required_arguments():
     assert list(signatures.check({"_target_": "torch.optim.AdamW", "_partial_": True, "lr": 0.1}, path="o")) == []
+    wrong = {"_target_": "torch.optim.AdamW", "_partial_": "yes", "lr": 0.1}
+    assert list(signatures.check(wrong, path="o")) == ["o._partial_='yes': give true or false"]
     assert any("params" in p for p in signatures.check({"_target_": "torch.optim.AdamW"}, path="o"))
 
 

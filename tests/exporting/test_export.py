@@ -1,18 +1,23 @@
 """A run as one file: the same probabilities, its metadata, its card, and reading it back."""
 
 import json
+import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 import scale
 from scale.config import compose
 from scale.export import export
 from scale.exporting import formats, network
+from scale.exporting.network import VERSION
 from scale.exporting.pretrained import CONFIG, WEIGHTS
 from scale.inference.predictor import Predictor
+from scale.predict import predict
 
 
 def run_export(run, output, **options):
@@ -43,6 +48,26 @@ def test_the_test_split_gives_the_runs_own_scores(run2d, tmp_path, capsys):
     said = run_export(run2d, tmp_path / "m")
     metrics = json.loads((run2d / "metrics.json").read_text())["test"]
     assert f"AUC {metrics['auc']:.3f}  ACC {metrics['acc']:.3f} (n = 24)" in said[0]
+
+
+def test_the_command_predicts_with_an_exported_folder(run2d, exported, tmp_path):
+    """Also with how the training data look: the same table as the run's, without the run and its data."""
+    images = np.random.default_rng(0).integers(0, 256, (3, 28, 28, 3), np.uint8)
+    for number, image in enumerate(images):
+        (tmp_path / "in" / "class 1").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(tmp_path / "in" / "class 1" / f"{number}.png")
+    tables = []
+    for place in (run2d, exported):
+        output = tmp_path / place.name
+        given = [f"run={place}", f"input={tmp_path}/in", f"output={output}", "workers=1", "accelerator=cpu"]
+        assert predict(compose(given, name="predict")) == 0
+        tables.append(pd.read_csv(output / "predictions.csv"))
+    numbers = tables[0].select_dtypes("number").columns
+    assert "unlike_score" in numbers
+    assert np.allclose(tables[0][numbers], tables[1][numbers], rtol=1e-4, atol=1e-6)
+    assert (tables[0]["set"].fillna("") == tables[1]["set"].fillna("")).all()
+    with pytest.raises(ValueError, match=r"exported with alpha=0\.1"):
+        predict(compose([*given, "alpha=0.3"], name="predict"))
 
 
 def test_the_card(run2d, exported):
@@ -77,7 +102,7 @@ def test_a_strangers_files_are_not_believed(exported, tmp_path):
     with pytest.raises(ValueError, match=r"names the network os\.system; allowed"):
         scale.load_pretrained(copy("a", network={"_target_": "os.system", "command": "true"}))
     with pytest.raises(ValueError, match="cannot be read"):
-        scale.load_pretrained(copy("b", version=2))
+        scale.load_pretrained(copy("b", version=VERSION + 1))
     folder = copy("c")
     (folder / WEIGHTS).write_bytes(b"\0" * 100)
     with pytest.raises(ValueError, match="does not fit"):
@@ -102,18 +127,56 @@ def test_other_runtimes_take_any_batch(run3d, tmp_path, name):
     """Two exporters, which take a minute; the file's own metadata says what it is."""
     run_export(run3d, tmp_path / "m", format=name)
     run = scale.load_run(run3d)
-    deployed = network.of_run(run)
+    deployed = network.of_predictor(Predictor.of_runs([run]))
     call = formats.runner(tmp_path / "m" / formats.FILES[name], name, deployed)
-    for batch in (1, 5):
-        images = np.random.default_rng(batch).integers(0, 256, (batch, 1, 28, 28, 28), np.uint8)
-        assert np.allclose(call(images), deployed(torch.from_numpy(images))[0], atol=1e-5)
     if name == "onnx":
         import onnxruntime
 
-        found = onnxruntime.InferenceSession(tmp_path / "m" / "model.onnx").get_modelmeta().custom_metadata_map
+        session = onnxruntime.InferenceSession(tmp_path / "m" / "model.onnx")
+    for batch in (1, 5):
+        images = np.random.default_rng(batch).integers(0, 256, (batch, 1, 28, 28, 28), np.uint8)
+        assert np.allclose(call(images), deployed(torch.from_numpy(images))[0], atol=1e-5)
+        if name == "onnx":
+            (distance,) = session.run(["distance"], {"images": images})
+            assert np.allclose(distance, deployed(torch.from_numpy(images))[2], rtol=1e-3)
+    if name == "onnx":
+        found = session.get_modelmeta().custom_metadata_map
         said = json.loads(found["scale"])
     else:
         extra = {"scale.json": ""}
         torch.export.load(tmp_path / "m" / "model.pt2", extra_files=extra)
         said = json.loads(extra["scale.json"])
     assert said["classes"] == list(Predictor.of_runs([run]).inputs.classes)
+
+
+@pytest.mark.parametrize("place", ["network", "network.dropout", "network.planar_widths", "preprocessing", "classes"])
+def test_code_that_a_strangers_model_names_does_not_run(place, exported, tmp_path):
+    folder = shutil.copytree(exported, tmp_path / "m")
+    said = json.loads((folder / CONFIG).read_text())
+    *above, name = place.split(".")
+    node = said[above[0]] if above else said
+    evil = {"_target_": "torch.utils.collect_env.run", "command": f"touch {tmp_path / 'marker'}"}
+    node[name] = [[evil]] if name == "planar_widths" else evil
+    (folder / CONFIG).write_text(json.dumps(said))
+    with pytest.raises(ValueError, match=r"config\.json"):
+        scale.load_pretrained(folder, allow=["my_package"])
+    assert not (tmp_path / "marker").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"_target_": "lightning.pytorch.Trainer"}, "names the network lightning"),
+        ({"dropout": {"_target_": "lightning.pytorch.loggers.CSVLogger"}}, "has no place there"),
+        ({"fusion_layers": 10**9}, "model.fusion_layers=1000000000: give"),
+        ({"no_such_key": 1}, "no network is built from it"),
+    ],
+)
+def test_a_model_that_cannot_be_is_one_line(change, said, exported, tmp_path):
+    folder = shutil.copytree(exported, tmp_path / "m")
+    content = json.loads((folder / CONFIG).read_text())
+    content["network"] |= change
+    (folder / CONFIG).write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=said) as caught:
+        scale.load_pretrained(folder)
+    assert len(str(caught.value).splitlines()) == 1

@@ -13,7 +13,10 @@ from promise import FEW, MANY, kept, run
 
 import scale
 from scale import runs
-from scale.runs import resume, verify
+from scale.runs import read_overrides, resume, verify
+from scale.tasks.build import build_task
+from scale.tasks.problem import Problem
+from scale.train import train
 
 FILES = (
     *("metrics.json", "config.yaml", "environment.json", "overrides.yaml", "history.csv"),
@@ -28,6 +31,8 @@ HOW = (
     "inserted",
     "a folder",
     "another file",
+    "another run",
+    "another version",
     "key lost",
     "key odd",
 )
@@ -40,7 +45,53 @@ def original(a_run):
     return runs.read_metrics(a_run), runs.read_predictions(a_run), scale.load_run(a_run).model.state_dict()
 
 
-def change(path, name, how, place, amount, odd):
+@pytest.fixture(scope="module")
+def other(a_run, tmp_path_factory):
+    """A run of the same network on the same data, with another seed."""
+    given = [text for text in read_overrides(a_run) if not text.startswith("budget")]
+    given += ["seed=1", "budget.min_epochs=1", "budget.max_epochs=1"]
+    folder = tmp_path_factory.mktemp("other") / "run"
+    train(scale.compose(given), folder, overrides=given)
+    return folder
+
+
+def of_another_version(path, amount):
+    """The file as other code would have written it."""
+    if path.name == "metrics.json":
+        content = json.loads(path.read_text())
+        for key in (["sha256"], ["sha256", "per_class", "intervals"], ["partial", "precision"])[amount % 3]:
+            content.pop(key, None)
+        path.write_text(json.dumps(content))
+    elif path.name == "environment.json":
+        path.write_text(json.dumps({**json.loads(path.read_text()), "source": "0" * 64, "commit": "0" * 40}))
+    elif path.name == "overrides.yaml":
+        path.write_text(path.read_text() + ("- augment.quarter_turns=true\n", "- data.balance=root\n")[amount % 2])
+    elif path.name == "config.yaml":
+        content = OmegaConf.load(path)
+        content.augment.quarter_turns = content.augment.pop("rotate90")
+        content.model._target_ = (content.model._target_, "scale.models.net.ScaleNet")[amount % 2]
+        OmegaConf.save(content, path)
+    elif path.name == "history.csv":
+        head, *rows = path.read_text().splitlines()
+        path.write_text("\n".join([f"{head},more", *(f"{row},1" for row in rows)]) + "\n")
+    elif path.suffix == ".npz":
+        with np.load(path) as arrays:
+            content = dict(arrays)
+        content.pop("logits") if amount % 2 else content.update(more=np.zeros(3))
+        np.savez(path, **content)
+    else:
+        state = torch.load(path, weights_only=True)
+        weights = state["state_dict"]
+        if amount % 3 == 0:
+            state["pytorch-lightning_version"] = "99.0.0"
+        elif amount % 3 == 1:
+            weights["net.more"] = torch.zeros(3)
+        else:
+            weights.popitem()
+        torch.save(state, path)
+
+
+def change(path, name, how, place, amount, odd, other):
     if how == "missing":
         path.unlink()
     elif how == "a folder":
@@ -49,6 +100,10 @@ def change(path, name, how, place, amount, odd):
     elif how == "another file":
         root = path.parents[len(name.split("/")) - 1]
         shutil.copy(root / next(other for other in (*FILES[amount % len(FILES) :], *FILES) if other != name), path)
+    elif how == "another run":
+        shutil.copy(other / name, path)
+    elif how == "another version":
+        of_another_version(path, amount)
     elif how.startswith("key") and path.suffix == ".json":
         content = json.loads(path.read_text())
         _alter(content, how, amount, odd)
@@ -87,11 +142,11 @@ def _alter(content, how, amount, odd):
         return
 
 
-def one(a_run, original, folder, name, how, place, amount, odd):
+def one(a_run, other, original, folder, name, how, place, amount, odd):
     copy = folder / "copy"
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(a_run, copy)
-    change(copy / name, name, how, place, amount, odd)
+    change(copy / name, name, how, place, amount, odd, other)
     metrics, predictions, weights = original
     room = "folder"
     with kept(room, str(copy)):
@@ -113,7 +168,10 @@ def one(a_run, original, folder, name, how, place, amount, odd):
             expanded = resume.expand([f"resume={copy}"])
             config = scale.compose([text for text in expanded if not text.startswith("hydra.")])
             resume.check(config, copy)
-            resume.last_checkpoint(copy)
+            checkpoint = resume.last_checkpoint(copy)
+            if checkpoint is not None:
+                shape = metrics["image_shape"]
+                resume.check_weights(build_task(config, Problem(metrics["problem"], 2), image_shape=shape), checkpoint)
 
 
 CASES = st.tuples(
@@ -122,11 +180,11 @@ CASES = st.tuples(
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_run_folders(a_run, original, tmp_path):
-    run(FEW // 4, CASES, partial(one, a_run, original, tmp_path))
+def test_run_folders(a_run, other, original, tmp_path):
+    run(FEW // 4, CASES, partial(one, a_run, other, original, tmp_path))
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_run_folders_many(a_run, original, tmp_path):
-    run(MANY, CASES, partial(one, a_run, original, tmp_path))
+def test_run_folders_many(a_run, other, original, tmp_path):
+    run(MANY, CASES, partial(one, a_run, other, original, tmp_path))

@@ -12,7 +12,7 @@ from PIL import Image
 import scale
 from scale.config import compose
 from scale.evaluation.bootstrap import bootstrap
-from scale.inference import job, maps, uncertainty
+from scale.inference import gallery, job, maps, uncertainty
 from scale.inference.listing import labels_of, listing_of
 from scale.inference.maps import Explainer
 from scale.inference.predictor import Predictor
@@ -240,6 +240,25 @@ def test_maps_of_a_dicom_series(run3d, tmp_path, monkeypatch):
     assert 2 * (marked & mask).sum() / (marked.sum() + mask.sum()) > 0.75
 
 
+def test_a_real_map_is_the_same_in_every_orientation_and_as_a_series(run3d, tmp_path):
+    """By the command, with a method that computes: turned to one orientation all seven maps are one."""
+    rng = np.random.default_rng(0)
+    volume = rng.integers(0, 256, (20, 26, 23), np.uint8)  # no cube, nor the network's size
+    (tmp_path / "in").mkdir()
+    for code in CODES:
+        nifti(volume, code, tmp_path / "in" / f"{code}.nii.gz")
+    series = np.ascontiguousarray(volume.transpose(2, 1, 0)).astype(np.int16)
+    write_series(tmp_path / "in" / "series", series, names=rng.permutation(20), spacing=(1.0, 1.0, 1.0))
+    assert run_on(run3d, tmp_path / "in", tmp_path / "out", explain="saliency") == 0
+    files = sorted((tmp_path / "out" / "maps").iterdir())
+    turned = [nibabel.as_closest_canonical(nibabel.load(path)).get_fdata() for path in files]
+    assert len(turned) == len(CODES) + 1
+    assert turned[0].std() > 0
+    for values in turned[1:]:
+        assert values.shape == turned[0].shape
+        assert np.abs(values - turned[0]).max() < 1e-4 * np.abs(turned[0]).max()
+
+
 def test_explain_writes_overlays_and_the_page(run2d, tmp_path):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)).save(tmp_path / "a.png")
     assert run_on(run2d, tmp_path / "a.png", tmp_path / "out", explain="saliency") == 0
@@ -248,6 +267,74 @@ def test_explain_writes_overlays_and_the_page(run2d, tmp_path):
     assert "a.png" in (tmp_path / "out" / "explanations.html").read_text()
     with pytest.raises(ValueError, match="no such method"):
         run_on(run2d, tmp_path / "a.png", tmp_path / "other", explain="salience")
+    (tmp_path / "b.png").write_bytes(b"broken")
+    assert run_on(run2d, tmp_path / "b.png", tmp_path / "none", explain="saliency") == 3  # nothing to explain
+    assert not (tmp_path / "none" / "explanations.html").exists()
+
+
+def entries_of(page):
+    text = page.read_text().partition('<script type="application/json" id="data">')[2].partition("</script>")[0]
+    return json.loads(text)["samples"]
+
+
+def test_the_page_shows_every_file_of_all_batches_shards_and_calls(run2d, tmp_path, monkeypatch):
+    """Not only what the last call made: a shard that resumes and the other shard's files are on it, in order, once."""
+    (tmp_path / "in").mkdir()
+    images = np.random.default_rng(0).integers(0, 256, (9, 28, 28, 3), np.uint8)
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / "in" / f"{number}.png")
+    (tmp_path / "in" / "5.png").write_bytes(b"broken")
+    predictor = Predictor.of_runs([scale.load_run(run2d)])
+    listing = listing_of(tmp_path / "in", predictor.inputs.classes, source=None, split=None)
+
+    def call(folder, number=0, count=1):
+        explainer = Explainer(predictor, "saliency", folder)
+        shard = job.Shard(number, count)
+        job.predict(predictor, listing, folder, shard=shard, batch_size=2, workers=1, explainer=explainer)
+
+    call(tmp_path / "whole")
+    whole = entries_of(tmp_path / "whole" / "explanations.html")
+    assert [entry["title"][:5] for entry in whole] == [f"{n}.png" for n in range(9) if n != 5]
+    folder, keep, calls = tmp_path / "out", gallery.keep, []
+
+    def stopped(path, rows, entries):
+        keep(path, rows, entries)
+        calls.append(rows)
+        if len(calls) == 2:
+            with path.open("ab") as file:
+                file.write(b'7\t{"title": "cut o')  # killed while writing
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(gallery, "keep", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        call(folder, 0, 2)
+    monkeypatch.undo()
+    call(folder, 1, 2)
+    assert not (folder / "explanations.html").exists()  # shard 0 is not done
+    call(folder, 0, 2)
+    merged = entries_of(folder / "explanations.html")
+    assert [entry["title"] for entry in merged] == [entry["title"] for entry in whole]
+    assert [entry["image"] for entry in merged] == [entry["image"] for entry in whole]
+    monkeypatch.setattr(gallery, "MOST", 3)
+    call(folder, 1, 2)  # nothing to compute; the pages are made again
+    pages = [folder / name for name in ("explanations.html", "explanations-2.html", "explanations-3.html")]
+    assert [entry["title"] for page in pages for entry in entries_of(page)] == [entry["title"] for entry in whole]
+    assert '<a href="explanations-3.html">next</a>' in pages[1].read_text()
+    assert '<a href="explanations.html">before</a>' in pages[1].read_text()
+
+
+def test_a_line_that_was_cut_off_is_taken_away(tmp_path, monkeypatch):
+    monkeypatch.setattr(gallery, "BLOCK", 4)
+    for content, whole in (
+        (b"1\tfirst\n2\tsecond and", b"1\tfirst\n"),
+        (b"1\tfirst\n", b"1\tfirst\n"),
+        (b"1\tfir", b""),
+        (b"", b""),
+    ):
+        (tmp_path / "shown").write_bytes(content)
+        gallery.mend(tmp_path / "shown")
+        assert (tmp_path / "shown").read_bytes() == whole
+    gallery.mend(tmp_path / "none")
 
 
 def test_uncertainty():
@@ -262,7 +349,9 @@ def test_uncertainty():
     assert np.abs(calibrated - chances[2000:]).mean() < 0.02
     covered = np.take_along_axis(found.sets(calibrated), labels[2000:], axis=1).mean()
     assert 0.87 < covered < 0.93
-    assert (uncertainty.energy(3 * logits[2000:], "multiclass") > found.energy).mean() == pytest.approx(0.05, abs=0.02)
+    assert found.unlike.score == "energy"
+    energies = uncertainty.energy(3 * logits[2000:], "multiclass")
+    assert (energies > found.unlike.threshold).mean() == pytest.approx(0.05, abs=0.02)
     plain = uncertainty.fit(logits[:2000], chances[:2000], labels[:2000], "multiclass", alpha=0.3, calibrated=False)
     assert plain.temperature == 1
     assert uncertainty.entropy(np.full((1, 4), 0.25), "multiclass") == pytest.approx(2)

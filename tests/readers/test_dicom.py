@@ -88,6 +88,8 @@ def test_a_sagittal_series(tmp_path, volume):
         ("two", "2 DICOM series"),
         ("spacing", "mixed PixelSpacing"),
         ("double", "same position"),
+        ("empty", "has the file 0002.dcm, which is empty"),
+        ("cut", "has the file 0002.dcm, which "),
     ],
 )
 def test_series_that_are_none(tmp_path, volume, broken, words):
@@ -99,6 +101,9 @@ def test_series_that_are_none(tmp_path, volume, broken, words):
         data = pydicom.dcmread(folder / "0002.dcm")
         data.PixelSpacing = [3.0, 3.0]
         data.save_as(folder / "0002.dcm")
+    if broken in ("empty", "cut"):
+        content = (folder / "0002.dcm").read_bytes()
+        (folder / "0002.dcm").write_bytes(content[: 0 if broken == "empty" else len(content) - 20])
     if broken == "double":
         (folder / "copy.dcm").write_bytes((folder / "0002.dcm").read_bytes())
     with pytest.raises(UnreadableError, match=words):

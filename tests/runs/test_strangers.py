@@ -14,6 +14,7 @@ from scale.explain import explain
 from scale.runs import resume
 from scale.runs.folder import claim, reopen
 from scale.runs.recompute import evaluate_run
+from scale.train import train
 
 NESTED = {"model": "dropout", "data": "batch_size", "augment": "rotation", "optimizer": "lr", "scheduler": "warmup"}
 
@@ -181,3 +182,53 @@ def test_a_checkpoint_that_names_code_is_not_loaded(copy):
     torch.save({**state, "evil": Evil()}, path)
     with pytest.raises(ValueError, match=r"best\.ckpt is damaged or no checkpoint"):
         scale.load_run(copy)
+
+
+def _checkpoint(folder, change):
+    path = folder / "checkpoints" / "last.ckpt"
+    state = torch.load(path, weights_only=True)
+    change(state)
+    torch.save(state, path)
+
+
+def _other_rows(state):
+    rows = next(found["rows"] for found in state["callbacks"].values() if "rows" in found)
+    rows[0]["val/loss"] += 1e-3
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (_other_rows, r"last\.ckpt is not of the run that wrote history\.csv: val/loss of epoch 0"),
+        (lambda state: state.pop("loops"), r"last\.ckpt has no loops"),
+        (lambda state: state.pop("optimizer_states"), r"last\.ckpt has no optimizer_states"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_not_resumed_from(change, said, begun):
+    _checkpoint(begun, change)
+    with pytest.raises(ValueError, match=said):
+        resume.last_checkpoint(begun)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"epoch,val/loss\n0,\xff")]
+)
+def test_a_history_that_is_lost_is_in_the_checkpoint(damage, begun):
+    damage(begun / "history.csv")
+    assert resume.last_checkpoint(begun) == begun / "checkpoints" / "last.ckpt"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda weights: weights.popitem(),
+        lambda weights: weights.update({"net.more": torch.zeros(1)}),
+        lambda weights: weights.update({next(iter(weights)): torch.zeros(1, 2, 3, 4, 5)}),
+    ],
+)
+def test_weights_that_do_not_fit_are_said_in_one_line(change, begun):
+    _checkpoint(begun, lambda state: change(state["state_dict"]))
+    expanded = resume.expand([f"resume={begun}"])
+    config = scale.compose([text for text in expanded if not text.startswith("hydra.")])
+    with pytest.raises(ValueError, match=r"last\.ckpt: its weights do not fit the network \(first at net\."):
+        train(config, begun)

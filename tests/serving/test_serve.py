@@ -1,8 +1,11 @@
 """The web application: answers, limits, and that nothing stays."""
 
+import base64
 import io
+import json
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 
 import nibabel
@@ -13,6 +16,7 @@ from PIL import Image
 import scale
 from scale.inference.maps import Explainer
 from scale.inference.predictor import Predictor
+from scale.readers import read
 from scale.serve import check_host
 from tests.readers.dicom_files import write_series
 
@@ -28,6 +32,18 @@ def client_of(run, folder, **options):
     explainer = Explainer(predictor, "saliency", folder)
     settings = {"max_bytes": 300_000, "max_values": 1_000_000, **options}
     return TestClient(create_app(predictor, explainer=explainer, **settings)), predictor
+
+
+def entry_of(answer):
+    """What the page that was answered shows."""
+    assert answer.status_code == 200, answer.text
+    text = answer.text.partition('<script type="application/json" id="data">')[2].partition("</script>")[0]
+    (entry,) = json.loads(text)["samples"]
+    return entry
+
+
+def unpacked(text):
+    return np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8)
 
 
 def png(values) -> bytes:
@@ -57,6 +73,8 @@ def test_an_image(client, tmp_path, monkeypatch):
         found["probabilities"][name] == pytest.approx(own[f"p_{name}"], abs=1e-6) for name in predictor.inputs.classes
     )
     assert found["unlike_training"] == own["unlike_training"]
+    assert found["unlike_by"] == "Mahalanobis distance of the features"
+    assert (found["unlike_score"] > found["unlike_threshold"]) == found["unlike_training"]
     assert "Research only" in found["notice"]
     assert answer.headers["cache-control"] == "no-store"
     page = post(client, "a.png", png(image), "/explain")
@@ -70,6 +88,7 @@ def test_the_page_and_what_the_api_says_of_itself(client):
     text = client.get("/").text
     assert "Research only" in text
     assert "{{" not in text
+    assert 'Number("300000")' in text  # a file that is too large is not even sent
     assert client.get("/model").json()["classes"] == list(predictor.inputs.classes)
     assert {"/predict", "/explain", "/model"} <= set(client.get("/openapi.json").json()["paths"])
 
@@ -110,6 +129,18 @@ def test_volumes_and_zipped_series(run3d, tmp_path):
     assert answer.status_code == 200, answer.text
     own = predictor.predict(Path(tmp_path / "s")).iloc[0]
     assert answer.json()["probabilities"]["class 1"] == pytest.approx(own["p_class 1"], abs=1e-6)
+    assert [name for name in own["set"].split(";") if name] == answer.json()["conformal_set"]
+    shown = [
+        entry_of(post(client, name, content, "/explain"))
+        for name, content in (("a.nii.gz", (tmp_path / "a.nii.gz").read_bytes()), ("s.zip", packed.getvalue()))
+    ]
+    for entry, seen in zip(shown, ("a.nii.gz", "s"), strict=True):
+        assert entry["shape"] == [28, 28, 28]  # the viewer's three planes
+        image, _ = predictor.see(read(tmp_path / seen))
+        assert (unpacked(entry["image"]) == image.ravel()).all()
+        maps, _ = Explainer(predictor, "saliency", tmp_path).values(image[None])
+        levels = unpacked(entry["maps"][0]["data"]).astype(int) - 127
+        assert np.abs(levels / 127 - (maps[0] / entry["maps"][0]["limit"]).clip(-1, 1).ravel()).max() < 0.01
     bomb = io.BytesIO()
     with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a.npy", bytes(5_000_000))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 
@@ -22,9 +23,9 @@ def small(tmp_path) -> list[str]:
     ]
 
 
-def number_of(folder):
+def number_of(folder, seconds=3600.0):
     """The run's process, once it has trained an epoch."""
-    wait_for((folder / "checkpoints" / "last.ckpt").exists)
+    wait_for((folder / "checkpoints" / "last.ckpt").exists, seconds)
     return json.loads((folder / "job.json").read_text())["pid"]
 
 
@@ -49,6 +50,40 @@ def test_six_runs_of_which_one_raises_one_is_killed_and_one_is_interrupted(small
         record = json.loads((folder / str(number) / "environment.json").read_text())
         assert len(record["continued"]) == 1
         assert len((folder / str(number) / "history.csv").read_text().splitlines()) == 31
+    assert not left(tmp_path)
+
+
+def test_three_kinds_of_death_lose_nothing(small, tmp_path):
+    """kill -9, SIGTERM and memory that is out; given again, the sweep's results are those of an undisturbed one."""
+    shared = [text for text in small if not text.startswith(("budget", "hydra"))]
+    given = command("-m", "seed=0,1,2,3,4,5", *shared, "budget.min_epochs=8", "budget.max_epochs=8")
+    folder, undisturbed = tmp_path / "s", tmp_path / "u"
+    quiet = {"cwd": tmp_path, "stdout": subprocess.DEVNULL}
+    with subprocess.Popen([*given, "hydra.sweep.dir=u"], **quiet) as beside:
+        with subprocess.Popen([*given, "hydra.sweep.dir=s"], **quiet) as process:
+            os.kill(number_of(folder / "1"), signal.SIGKILL)
+            os.kill(number_of(folder / "2"), signal.SIGTERM)
+            number = number_of(folder / "3")
+            resource.prlimit(number, resource.RLIMIT_AS, (1 << 20, resource.prlimit(number, resource.RLIMIT_AS)[1]))
+            assert process.wait() == 1
+        assert statuses(folder) == {0: "done", 1: "failed", 2: "interrupted", 3: "failed", 4: "done", 5: "done"}
+        assert not left(folder)
+        kept = {p: p.stat().st_mtime_ns for n in (0, 4, 5) for p in (folder / str(n)).rglob("*")}
+        subprocess.run([*given, "hydra.sweep.dir=s"], **quiet, check=True)
+        assert beside.wait() == 0
+    assert statuses(folder) == dict.fromkeys(range(6), "done")
+    assert {p: p.stat().st_mtime_ns for p in kept} == kept
+    for number in range(6):
+        one, other = (json.loads((place / str(number) / "metrics.json").read_text()) for place in (folder, undisturbed))
+        for key in ("seed", "epochs", "best_epoch", "val", "test"):
+            assert one[key] == other[key], (number, key)
+        for split in ("val", "test"):
+            paths = [place / str(number) / "predictions" / f"{split}.npz" for place in (folder, undisturbed)]
+            with np.load(paths[0]) as mine, np.load(paths[1]) as theirs:
+                for name in theirs.files:
+                    np.testing.assert_array_equal(mine[name], theirs[name])
+    tables = [(place / "sweep.csv").read_text().splitlines() for place in (folder, undisturbed)]
+    assert len(tables[0]) == len(tables[1]) > 1
     assert not left(tmp_path)
 
 

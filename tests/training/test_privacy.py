@@ -19,8 +19,8 @@ def test_a_private_wandb_run_names_neither_machine_nor_folders(private, small, t
     folder = tmp_path / "run"
     folder.mkdir()
     made = loggers.build_loggers(config, folder)
-    loggers.log_configuration(made, config)
-    assert made[0].experiment.settings.x_disable_meta is private
+    loggers.log_configuration(made, config, folder)
+    assert made[0].logger.experiment.settings.x_disable_meta is private
     loggers.close_loggers(made, failed=False)
     said = b"".join(path.read_bytes() for path in folder.rglob("run-*.wandb"))
     said += b"".join(path.read_bytes() for path in folder.rglob("wandb-metadata.json"))

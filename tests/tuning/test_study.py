@@ -201,3 +201,47 @@ def test_a_study_of_an_earlier_version_is_continued(tmp_path):
     (known, here) = ({"space": {}, "config": dict(flat(config))} for config in (older, newer))
     assert not list(study._differing(known, here))
     assert list(study._differing(known, {"space": {}, "config": {**here["config"], "augment.rotate90": True}}))
+
+
+@pytest.mark.parametrize(
+    ("params", "distributions"),
+    [
+        ({"lr": "{_target_: torch.utils.collect_env.run, command: 'touch x'}", "fusion": "gate"}, {"lr": ["{"]}),
+        ({"lr": 0.01, "fusion": "gate,hydra.run.dir=/tmp/x"}, {"fusion": []}),
+        ({"lr": 7.0, "fusion": "gate"}, {"lr": FloatDistribution(1e-4, 10.0)}),
+        ({"lr": 0.01, "fusion": "gate", "model._target_": "os.system"}, {"model._target_": []}),
+    ],
+)
+@pytest.mark.parametrize("state", ["RUNNING", "COMPLETE"])
+def test_a_strangers_study_puts_nothing_on_a_command_line(params, distributions, state, tmp_path):
+    """A trial's values become overrides of a run, or of the best experiment's file."""
+    import optuna
+
+    opened(tmp_path / "a")
+    record = optuna.load_study(study_name="study", storage=f"sqlite:///{tmp_path / 'a' / 'study.db'}")
+    given = {
+        key: found if isinstance(found, FloatDistribution) else CategoricalDistribution([params[key], "other"])
+        for key, found in distributions.items()
+    }
+    finished = {"value": 0.9} if state == "COMPLETE" else {}
+    state = optuna.trial.TrialState[state]
+    trial = optuna.trial.create_trial(state=state, params=params, distributions={**SPACE, **given}, **finished)
+    record.add_trial(trial)
+    study = opened(tmp_path / "a")
+    for look in (lambda: study.take(5), study.best, study.begun):
+        with pytest.raises(ValueError, match=r"trial 0 has .*, which is not in the study's space"):
+            look()
+
+
+def test_what_a_space_gives_is_in_it(tmp_path):
+    from optuna.distributions import IntDistribution
+
+    distributions = {
+        "a": FloatDistribution(0.0, 1.0, step=0.1), "b": IntDistribution(1, 64, log=True),
+        "c": IntDistribution(0, 9, step=3),
+        "d": CategoricalDistribution([None, True, 1.5, "[32, 64]"]), "e": FloatDistribution(1e-5, 1e-1, log=True),
+    }  # fmt: skip
+    study = opened(tmp_path / "a", space=distributions, startup_trials=3)
+    while (task := study.take(12)) is not None:
+        study.tell(task, value=0.5)
+    assert len(study.trials()) == 12

@@ -180,7 +180,8 @@ def side_by_side(
     panels: list[tuple[str, np.ndarray | None]] = [("image", None), *maps.items()]
     columns = len(panels) if dims == 3 else min(len(panels), 5)
     rows = 3 if dims == 3 else math.ceil(len(panels) / columns)
-    figure = Figure(figsize=(1.5 * columns + 0.2, 1.62 * rows + 0.5), dpi=DPI, layout="constrained")
+    width = max(1.5 * columns + 0.2, 0.075 * len(title))  # inches; few maps must not cut the title off
+    figure = Figure(figsize=(width, 1.62 * rows + 0.5), dpi=DPI, layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.ravel():
         axes.set_axis_off()

@@ -229,7 +229,7 @@ def _other_epoch(run: Run, checkpoint: str, device: str) -> Run | None:
     other = "last" if checkpoint == "best" else "best"
     if not (home(run.folder) / CHECKPOINTS / f"{other}.ckpt").is_file():
         return None
-    epoch = load_run(run.folder, checkpoint=other)
+    epoch = load_run(run.folder, checkpoint=other, allow=run.config.allow)
     own, weights = run.model.net.state_dict(), epoch.model.net.state_dict()
     if all(torch.equal(value.cpu(), weights[name]) for name, value in own.items()):
         log.info("the best epoch is the last one: how far maps agree over epochs is not known")

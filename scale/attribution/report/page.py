@@ -51,21 +51,23 @@ class Sample:
 def write_page(
     path: str | Path,
     *,
-    samples: Sequence[Sample],
+    samples: Sequence[Sample | Mapping[str, Any]],
     quality_rows: Sequence[Mapping[str, Any]],
     header: Mapping[str, str],
     title: str = "Explanations",
     first: str | None = None,
+    pages: Mapping[str, str] | None = None,
 ) -> None:
     """Writes the page, whole or not at all.
 
     Args:
         path: HTML file to write.
-        samples: in the order of the list; at least one.
+        samples: in the order of the list, or what `entry` made of them; at least one.
         quality_rows: with `method, metric, better, mean, low, high, n`, numbers or their text; may be empty.
         header: facts on the run, shown under the title.
         title: of the page.
         first: method that is shown when the page opens; the first one if None.
+        pages: text and address of pages beside this one; without an address it is this one.
 
     Raises:
         ValueError: no samples, an image that is not uint8, shapes that do not fit, a map with NaN.
@@ -78,12 +80,13 @@ def write_page(
         "controls": CONTROLS,
         "first": first,
         "colours": {name: _lut(name == "signed") for name in ("signed", "unsigned")},
-        "samples": [_sample(sample) for sample in samples],
+        "samples": [entry(sample) if isinstance(sample, Sample) else sample for sample in samples],
     }
     facts = "".join(f"<span><b>{_text(key)}</b> {_text(value)}</span>" for key, value in header.items())
     parts = {
         "title": _text(title),
         "facts": facts,
+        "pages": _pages(pages or {}),
         "quality": quality_table(quality_rows),
         # the script element ends at the first "</"
         "data": json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
@@ -96,7 +99,8 @@ def write_page(
         file.write(content)
 
 
-def _sample(sample: Sample) -> dict[str, Any]:
+def entry(sample: Sample) -> dict[str, Any]:
+    """What the page holds of a sample, plain values for JSON; raises ValueError as `write_page` does."""
     image = np.ascontiguousarray(sample.image)
     shape = next(iter(sample.maps.values())).shape if sample.maps else image.shape[:2]
     if image.dtype != np.uint8 or len(shape) not in (2, 3) or image.shape[len(shape) :] not in ((), (3,)):
@@ -141,6 +145,14 @@ def _lut(signed: bool) -> list[list[int]]:
     """Colours (255, 3) of the levels -127 to 127 of a signed map, or 0 to 127, in half steps, of another."""
     colours = colour_map(signed)(np.linspace(0, 1, 255))[:, :3]
     return [[int(c) for c in row] for row in np.round(255 * colours)]
+
+
+def _pages(pages: Mapping[str, str]) -> str:
+    links = [
+        f'<a href="{_text(address)}">{_text(name)}</a>' if address else f"<b>{_text(name)}</b>"
+        for name, address in pages.items()
+    ]
+    return f'<nav class="pages" aria-label="pages">{" ".join(links)}</nav>' if pages else ""
 
 
 def _text(value: object) -> str:

@@ -1,0 +1,169 @@
+"""From a random sample of mutants, those for which reading had found no test that would notice: one test each."""
+
+import os
+import signal
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+import scale
+from scale import explain
+from scale.attribution.methods.grid import MIDDLE_STRIDE, InputGrid
+from scale.attribution.report import colours
+from scale.attribution.report.trust_table import clear_best
+from scale.config import ConfigError, checks
+from scale.data import corruptions_volumes
+from scale.models.scale_net import ScaleNet
+from scale.preparing import job as preparing
+from scale.preparing.splits import SPLITS
+from scale.published import pooled
+from scale.reporting import data_page
+from scale.runs.reading import check_complete
+from scale.sweeps import callback
+from scale.sweeps import job as sweep_job
+from scale.sweeps import report as sweep_report
+from scale.training import loggers
+
+
+def test_a_launched_run_does_not_hear_slurms_warning_and_the_launcher_does_again():
+    heard = []
+    before = signal.signal(signal.SIGUSR2, lambda number, frame: heard.append(number))
+    try:
+        with sweep_job._unheard(signal.SIGUSR2):
+            assert signal.getsignal(signal.SIGUSR2) == signal.SIG_IGN
+        os.kill(os.getpid(), signal.SIGUSR2)
+        time.sleep(0)
+        assert heard == [signal.SIGUSR2]
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+
+
+def test_a_sweep_that_cannot_begin_ends_the_program(monkeypatch, capsys):
+    """Hydra would only warn of what a callback raises."""
+    monkeypatch.setattr(callback, "begin", lambda config: {}["a bug of ours"])
+    with pytest.raises(SystemExit) as end:
+        callback.Sweep().on_multirun_start(OmegaConf.create({}))
+    assert end.value.code == 1
+    assert "KeyError" in capsys.readouterr().err
+
+
+def test_why_a_job_is_not_done():
+    row = {"folder": "s/1", "reason": "killed"}
+    assert sweep_report._why(row) == ": killed (s/1)"
+    assert sweep_report._why({**row, "reason": ""}) == " (s/1)"
+    assert sweep_report._why({"folder": "", "reason": ""}) == ""
+
+
+def test_pictures_reach_wandb():
+    wandb = pytest.importorskip("wandb")
+    from lightning.pytorch.loggers import WandbLogger
+    from matplotlib.figure import Figure
+
+    logged = []
+
+    class Recorder(WandbLogger):
+        experiment = SimpleNamespace(log=logged.append)
+
+        def __init__(self):
+            """No run of W&B's."""
+
+    loggers.log_figures([Recorder()], {"a": Figure()}, step=7)
+    assert logged[0]["trainer/global_step"] == 7
+    assert isinstance(logged[0]["a"], wandb.Image)
+    loggers.log_figures([Recorder()], {}, step=8)
+    assert len(logged) == 1
+
+
+def test_the_best_of_two_methods_may_be_clear_and_is_not_where_intervals_touch():
+    assert clear_best({"a": (0.5, 0.4, 0.6), "b": (0.3, 0.2, 0.39)}, "higher") == "a"
+    assert clear_best({"a": (0.5, 0.4, 0.6), "b": (0.3, 0.2, 0.4)}, "higher") is None
+    assert clear_best({"a": (0.5, 0.4, 0.6)}, "higher") is None
+
+
+def test_a_map_is_signed_where_a_value_is_negative():
+    assert colours.is_signed(np.array([0.0, 1.0, -1e-9])) is True
+    assert colours.is_signed(np.array([0.0, 1.0])) is False
+    assert colours.is_signed(np.array([])) is False
+
+
+def test_a_bias_field_leaves_the_centre_alone():
+    field = corruptions_volumes.bias_field(np.ones((3, 9, 9, 9, 1), np.float32), 0.5, np.random.default_rng(0))
+    assert np.allclose(field[:, 4, 4, 4], 1)
+    assert field.std() > 0.05
+
+
+@pytest.mark.parametrize("shape", [[1, 0, 28], [1, 28, 0, 28], [0, 28, 28], [1, 28], [1, 4097, 28]])
+def test_images_without_pixels_are_no_images(shape, tmp_path):
+    metrics = {
+        **{"flag": "x", "problem": "binary", "seed": 0, "num_classes": 2, "samples": {}, "model": {}},
+        **{"fast_dev_run": False, "image_shape": [1, 28, 28]},
+    }
+    check_complete(metrics, tmp_path)
+    with pytest.raises(ValueError, match="image_shape"):
+        check_complete({**metrics, "image_shape": shape}, tmp_path)
+
+
+def test_what_is_said_of_pooled_trainings_and_of_labels():
+    shown = pd.DataFrame({"head": ["a", "a", "b", "b"], "n": [12, 12, 10, 12]})
+    assert [pooled._samples(shown, head) for head in "ab"] == ["12", "10 to 12"]
+    assert data_page._per_image(np.array([3, 0, 1200])) == "0 labels: 3, 2 labels: 1,200"
+
+
+def test_what_is_said_of_prepared_images():
+    table = SimpleNamespace(
+        labels=np.array([[0], [1], [1]]),
+        split=np.array([SPLITS[0], SPLITS[0], SPLITS[2]]),
+        samples=[SimpleNamespace(group=None)] * 3,
+    )
+    encoding = SimpleNamespace(problem="binary", names=["no", "yes"])
+    said = preparing._said(encoding, table, SimpleNamespace(folds=5), 2)
+    assert said[0] == "problem=binary, 2 classes: no, yes"
+    assert said[2] == "  yes: 1 train, 0 val, 1 test"
+    assert said[-2:] == ["5 folds: data.fold=0..4; the splits above are those of fold 0", "2 files skipped"]
+    assert len(preparing._said(encoding, table, SimpleNamespace(folds=None), 0)) == len(said) - 2
+
+
+def test_metrics_of_one_method_are_metrics(tmp_path):
+    (tmp_path / "quality.csv").write_text("method,metric\n")
+    assert not explain._has_metrics(tmp_path)
+    (tmp_path / "quality.csv").write_text("method,metric\nrollout,deletion\n")
+    assert explain._has_metrics(tmp_path)
+
+
+def test_a_launcher_that_is_not_installed_says_how_to_install_it():
+    with pytest.raises(ConfigError, match=r"hydra/launcher=ray is not installed: pip install 'scale-medvision\[ray\]'"):
+        scale.compose(["hydra/launcher=ray"])
+
+
+@pytest.mark.parametrize(("cells", "tokens"), [(4, 4), (4, 2)])
+def test_a_token_lies_in_the_middle_of_its_cells(cells, tokens):
+    """Exactly: a map of tokens is linear between their centres, so the token's own value stands at its centre."""
+    size = cells * MIDDLE_STRIDE
+    grid = InputGrid(ScaleNet(spatial_dims=2, in_channels=1, outputs=2), (size, size))
+    values = np.arange(tokens, dtype=np.float32)[None, :, None].repeat(tokens, axis=2)
+    found = grid._stretch(torch.from_numpy(values), axes=(0, 1), tokens=True)[0, :, 0].numpy()
+    width = size / tokens
+    centres = (
+        np.arange(size) + 0.5 * MIDDLE_STRIDE
+    ) / width - 0.5  # a cell of the middle level has its place at its start
+    assert np.allclose(found, np.clip(centres, 0, tokens - 1), atol=1e-5)
+
+
+def test_limits_of_numbers():
+    usual = scale.config.plain(scale.compose([]))
+    for key, value, wrong in (
+        ("trainer.min_epochs", None, False),
+        ("scheduler.factor", 0.1, False),
+        ("scheduler.factor", 1.5, True),
+        ("scheduler.milestones", [0.5, 0.75], False),
+        ("scheduler.milestones", [0.5, 1.5], True),
+        ("scheduler.milestones", [0, 0.5], True),
+    ):
+        node, name = key.split(".")
+        found = list(checks.of_train({**usual, node: {**usual[node], name: value}}))
+        assert bool([line for line in found if line.startswith(f"{key}=")]) == wrong, (key, value, found)
