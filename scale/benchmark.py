@@ -116,7 +116,7 @@ def _prepare(config: DictConfig) -> _Network:
     from scale.data.images import Images
     from scale.data.store import Split
     from scale.models.layers import macs, parameters
-    from scale.tasks.build import announced, build_datamodule, build_task
+    from scale.tasks.build import announced, build_datamodule, build_training
 
     info, shape, problem = announced(config)
     datamodule = build_datamodule(config)
@@ -129,13 +129,7 @@ def _prepare(config: DictConfig) -> _Network:
     datamodule.info, datamodule.splits = info, dict.fromkeys(("train", "val", "test"), split)
     datamodule.train_indices = np.arange(count)
     datamodule.setup()
-    task = build_task(
-        config,
-        problem,
-        image_shape=shape,
-        class_weights=problem.class_weights(labels) if datamodule.balance == "weights" else None,
-        logit_adjustment=datamodule.logit_adjustment,
-    )
+    task = build_training(config, datamodule)
     return _Network(config, task, datamodule, Speed(parameters(task.net), macs(task.net, shape)))
 
 

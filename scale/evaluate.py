@@ -23,6 +23,10 @@ usage: python -m scale.evaluate run=DIR | "runs=[DIR,DIR]" | "predictions='FILE'
   python -m scale.evaluate run=DIR report=true [evaluation.calibrate=temperature]
                                                                     intervals, figures and report.html anew from the
                                                                     saved predictions, with no network
+  python -m scale.evaluate run=DIR heads=true                       each head of a SCALE network, the mean of its
+                                                                    streams, and convex weights of the heads' logits
+                                                                    fitted on val; changes nothing
+  python -m scale.evaluate run=DIR set=NAME                         a data set of a joint run; also with all above
   python -m scale.evaluate run=DIR corruptions=medmnist_c [output=DIR]
                                                                     predicts corrupted test images: MedMNIST-C's
                                                                     corruptions of the data set, for volumes this
@@ -44,6 +48,9 @@ def _job(config: DictConfig) -> None:
 def _run(config: DictConfig) -> int:
     """Prints a table; the exit status is 1 where a run's record cannot be reproduced."""
     _check(config)
+    from scale.runs.sets import folder_of
+
+    config.run = config.run and folder_of(config.run, config.set)
     if config.runs is not None:
         return _average(list(config.runs), config.output)
     if config.predictions is not None:
@@ -54,6 +61,8 @@ def _run(config: DictConfig) -> int:
         print(f"written: {refresh(config.run, **_settings(config))}")
         return 0
     changes = {key: value for key, value in configuration.plain(config.data).items() if value is not None}
+    if config.heads:
+        return _heads(config, changes)
     return _recompute(config, changes) if config.corruptions is None else _corrupted(config, changes)
 
 
@@ -89,6 +98,17 @@ def _recompute(config: DictConfig, changes: dict[str, Any]) -> int:
     return 1
 
 
+def _heads(config: DictConfig, changes: dict[str, Any]) -> int:
+    from scale.runs import heads
+    from scale.runs.load import load_run
+    from scale.runs.predict import find_device
+
+    run = load_run(config.run, data=changes, allow=list(config.allow))
+    run.datamodule.setup()
+    print(heads.table(heads.evaluate(run, device=find_device(config.accelerator))))
+    return 0
+
+
 def _score(config: DictConfig) -> int:
     """Prints a prediction file's scores; the exit status is 1 where its name says others."""
     from scale.evaluation import official
@@ -113,6 +133,8 @@ def _check(config: DictConfig) -> None:
     wrong = list(checks.of_evaluation(config.evaluation))
     if wrong:
         raise ValueError("; ".join(wrong))
+    if config.set is not None and config.run is None:
+        raise ValueError(f"set={config.set} is for run=<folder of a joint run> only")
     if config.output is not None and config.runs is None and config.corruptions is None:
         raise ValueError("output=<folder> is for runs=[...] and corruptions=... only: nothing else is written")
     if config.run is None:
@@ -123,6 +145,8 @@ def _check(config: DictConfig) -> None:
         raise ValueError(
             f"corruptions={config.corruptions} is for run=<folder> alone: leave report and evaluation.tta out"
         )
+    if config.heads and (config.run is None or config.report or config.corruptions or config.evaluation.tta):
+        raise ValueError("heads=true is for run=<folder> alone: leave report, corruptions and evaluation.tta out")
     if config.report and (config.run is None or config.evaluation.tta):
         raise ValueError("report=true is for run=<folder> alone, and reads saved predictions: leave evaluation.tta out")
     given = [f"evaluation.{key}={value}" for key, value in _settings(config).items() if value is not None]

@@ -52,12 +52,15 @@ def explain(config: DictConfig) -> Path:
         FloatingPointError: a map is not finite.
         MemoryError: a single sample does not fit.
     """
+    from scale.runs.sets import folder_of
     from scale.training.logs import logging_to
     from scale.utils.files import replacing_folder
     from scale.utils.progress import Progress
 
     if config.run is None:
         raise ValueError("give run=<folder of a finished run>")
+    config.run = folder_of(config.run, config.set)
+    config.compare = [folder_of(place, config.set) for place in config.compare]
     target = Path(config.run).expanduser() / FOLDER
     if target.exists() and not (target / PAGE).exists():
         raise FileExistsError(f"{target} was not written by this command: move it away, as it would be replaced")

@@ -58,12 +58,14 @@ def predict(config: DictConfig) -> int:
     from scale.inference.maps import Explainer
     from scale.inference.uncertainty import CALLED
     from scale.runs.predict import find_device
+    from scale.runs.sets import folder_of
 
     shard, folder = job.Shard(config.shard, config.shards), Path(config.output).expanduser()
     if config.threads:
         torch.set_num_threads(config.threads)
+    places = [config.run] if config.run is not None else config.runs
     predictor = load_predictor(
-        [config.run] if config.run is not None else config.runs,
+        [folder_of(place, config.set) for place in places],
         device=find_device(config.accelerator),
         alpha=config.alpha,
         calibrate=bool(config.calibrate),

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from scale.data.datamodule import ImageDataModule
     from scale.tasks.classification import ClassificationTask
-    from scale.tasks.outputs import Outputs
 
 log = logging.getLogger("scale")
 HELP = """\
@@ -75,13 +74,14 @@ def train(config: DictConfig, folder: str | Path, *, overrides: Sequence[str] = 
     from scale.runs import resume
     from scale.runs.interruption import Interrupted, StopAtOnce, ask_for_more_time
     from scale.tasks.build import check_model
-    from scale.training import hardware
+    from scale.training import hardware, transfer
     from scale.training.logs import logging_to
 
     folder = Path(folder)
     rank_zero = getattr(rank_zero_only, "rank", 0) == 0
     hardware.check(config)
     check_model(config)
+    transfer.check(config)
     begun = (folder / runs.CONFIG).exists() and not (folder / runs.METRICS).exists()
     resuming = config.resume is not None or (begun and resume.restarted())
     lock, failed_start = None, False
@@ -132,23 +132,26 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[st
     from scale import runs
     from scale.runs import resume, tta
     from scale.runs.folder import write_averaged
-    from scale.training import before, hardware, loggers, outcome, shown
+    from scale.tasks.build import is_joint
+    from scale.training import before, hardware, joint, loggers, outcome, shown, transfer
     from scale.training.trainer import build_trainer
     from scale.utils.files import strict
 
     hardware.prepare(config)
     started = time.perf_counter()
     datamodule, task = _built(config)
+    results: Any = joint if is_joint(config) else outcome
     resume.check_weights(task, checkpoint)
     cost = before.announce(task, datamodule)
-    name = outcome.choice(config, task, datamodule.image_shape, folder)
-    tags = [datamodule.info.flag, name]
+    begun = transfer.begin(config, task, datamodule, folder, resumed=checkpoint is not None)
+    name = outcome.choice(config, task, datamodule, folder)
+    tags = [*datamodule.members, name]
     backends = loggers.build_loggers(config, folder, name="-".join([*tags, f"seed{config.seed}"]), tags=tags)
     failed = True
     try:
         loggers.check_maps(backends, task.net)
         trainer = build_trainer(
-            config, folder, samples=len(datamodule.train_labels), logger=[backend.logger for backend in backends]
+            config, folder, samples=datamodule.train_count, logger=[backend.logger for backend in backends]
         )
         if trainer.is_global_zero:
             loggers.log_configuration(backends, config, folder)
@@ -168,44 +171,41 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[st
             if config.evaluation.tta
             else {}
         )
-        metrics = {
-            **outcome.metrics(config, trainer, task, datamodule, {**outputs, **averaged}),
+        more = {
             "best_epoch": best,
             "seconds": {name: round(value, 3) for name, value in seconds.items()},
+            **begun,
             "model": {"name": name, **cost},
         }
+        metrics = results.metrics(config, trainer, task, datamodule, {**outputs, **averaged}, more=more)
         if trainer.is_global_zero:
             write_averaged(folder, averaged)
-            figures = outcome.write(
+            figures = results.write(
                 folder, metrics, datamodule, outputs, net=task.net, device=trainer.strategy.root_device
             )
-            found = functools.partial(shown.results, task, datamodule, outputs, metrics, figures, folder=folder)
-            loggers.log_results(backends, found)
+            if not is_joint(config):
+                found = functools.partial(shown.results, task, datamodule, outputs, metrics, figures, folder=folder)
+                loggers.log_results(backends, found)
         failed = False
     finally:
         loggers.close_loggers(backends, failed=failed)
     if trainer.is_global_zero:
-        outcome.finish(folder, metrics, rerun=config.rerun)
+        results.finish(folder, metrics, rerun=config.rerun)
     return cast(dict[str, Any], strict(metrics))
 
 
 def _built(config: DictConfig) -> tuple["ImageDataModule", "ClassificationTask"]:
     """The data, looked at, and what is trained on them."""
     from scale.runs import resume
-    from scale.tasks.build import build_datamodule, build_task
-    from scale.tasks.problem import Problem
+    from scale.tasks.build import build_datamodule, build_training
     from scale.training import before
 
     datamodule = build_datamodule(config)
     datamodule.setup()
     if config.rerun is not None:
         resume.check_data(datamodule, Path(config.rerun))
-    problem = Problem(datamodule.info.problem, len(datamodule.info.labels))
     before.examine(datamodule)
-    labels = datamodule.train_labels
-    weights = problem.class_weights(labels) if datamodule.balance == "weights" else None
-    shape, adjustment = datamodule.image_shape, datamodule.logit_adjustment
-    task = build_task(config, problem, image_shape=shape, class_weights=weights, logit_adjustment=adjustment)
+    task = build_training(config, datamodule)
     return datamodule, task
 
 
@@ -229,9 +229,9 @@ def _load_best(trainer: "L.Trainer", task: "ClassificationTask", folder: Path) -
 
 def _evaluate(
     trainer: "L.Trainer", task: "ClassificationTask", datamodule: "ImageDataModule", *, test: bool
-) -> dict[str, "Outputs"]:
+) -> dict[str, Any]:
     """Val and, where asked for, test, once."""
-    found: dict[str, Outputs] = {}
+    found = {}
     for split, evaluate in {"val": trainer.validate, **({"test": trainer.test} if test else {})}.items():
         task.outputs = None  # a split that is not evaluated must not be given another one's outputs
         evaluate(task, datamodule=datamodule, verbose=False)

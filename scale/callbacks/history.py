@@ -45,9 +45,11 @@ class History(L.Callback):
         own = {"epoch": trainer.current_epoch, "step": trainer.global_step}
         own["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
         values |= own | {"seconds": round(self._clock(), 3)}
-        self.rows.append({column: values[column] for column in COLUMNS if column in values})
+        of_sets = [key for key in values if key.startswith("val/") and key not in COLUMNS]
+        self.rows.append({column: values[column] for column in (*COLUMNS, *of_sets) if column in values})
         if trainer.is_global_zero:
-            write_csv(Path(trainer.default_root_dir) / HISTORY, COLUMNS, self.rows)
+            every = dict.fromkeys([*COLUMNS, *(key for row in self.rows for key in row)])
+            write_csv(Path(trainer.default_root_dir) / HISTORY, list(every), self.rows)
         self._started, self._spent = time.perf_counter(), 0.0
 
     def state_dict(self) -> dict[str, Any]:

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scale.config import bounds
+from scale.config import bounds, signatures
 from scale.data import catalog, companion
+from scale.data import sets as joint
 from scale.utils.choices import nearest
 
 PRECISIONS = ("highest", "high", "medium")  # of torch.set_float32_matmul_precision
@@ -16,6 +17,7 @@ PRECISIONS_OF_TRAINER = (
 )
 ACCELERATORS = ("cpu", "gpu", "cuda", "mps", "auto")
 CALIBRATE = ("none", "temperature")  # evaluation.assessment's
+FREEZE = ("none", "trunk", "planar", "volumetric", "all_but_head")  # models.parts', which imports torch
 RULES = ("youden", "f1")  # evaluation.calibration's, which import scipy
 MIXED = ("16-mixed", "bf16-mixed", "16", "bf16")  # trainer.precision: Lightning's names of mixed precision
 LARGEST_SEED = 2**32 - 1  # NumPy's
@@ -41,6 +43,9 @@ def of_train(node: Mapping[str, Any]) -> Iterator[str]:
             yield f"{key}={part}: give a number of at least {low}"
     if node["seed"] > LARGEST_SEED:
         yield f"seed={node['seed']}: give a number of at most {LARGEST_SEED}"
+    yield from _of_transfer(node)
+    if str(node["data"].get("_target_")).endswith(".JointDataModule"):
+        yield from _of_joint(node)
     yield from _of_loggers(node["logger"] or {})
     yield from wrong_choice("matmul_precision", node["matmul_precision"], PRECISIONS)
     yield from of_evaluation(node["evaluation"])
@@ -68,6 +73,45 @@ def of_train(node: Mapping[str, Any]) -> Iterator[str]:
             catalog.get(data["flag"]).check_size(data.get("size", 28))
         except ValueError as error:
             yield f"data: {error}"
+
+
+def _of_transfer(node: Mapping[str, Any]) -> Iterator[str]:
+    yield from wrong_choice("freeze", node["freeze"], FREEZE)
+    if node["init_from"] is None:
+        if node["freeze"] != "none" and not node["model"].get("pretrained"):
+            yield f"freeze={node['freeze']} keeps what was learned before: give init_from=<run folder> too"
+        if node["optimizer"].get("trunk_scale", 1) != 1:
+            yield "optimizer.trunk_scale is for what init_from loads: give init_from=<run folder> too"
+
+
+def _of_joint(node: Mapping[str, Any]) -> Iterator[str]:
+    data, model, trainer = node["data"], node["model"], node["trainer"]
+    if data.get("sets") != "???":  # said by the check of the signature
+        wrong = list(joint.problems(data.get("sets"), data.get("options")))
+        yield from wrong or _of_sets(data)
+    if not str(model.get("_target_")).endswith(".ScaleNet"):
+        yield "data=joint is for the SCALE networks, whose streams data sets can share: give model=scale or scale_tiny"
+    elif model.get("streams") == "volumetric":
+        yield "data=joint with model.streams=volumetric: images have the planar stream alone; give both or planar"
+    for key, given in (("init_from", node["init_from"]), ("evaluation.tta", node["evaluation"]["tta"] or None)):
+        if given is not None:
+            yield f"{key} is not for data=joint: leave it out"
+    if node["compile"]:
+        yield "compile=true is not for data=joint: leave it out"
+    if trainer.get("devices", 1) != 1 or trainer.get("num_nodes", 1) != 1:
+        yield "data=joint trains on one device: give trainer=cpu or trainer=gpu, with trainer.devices=1"
+
+
+def _of_sets(data: Mapping[str, Any]) -> Iterator[str]:
+    for name in data["sets"]:
+        own = (data.get("options") or {}).get(name, {})
+        module = "own.Phantom" if name in joint.PHANTOMS else "datamodule.MedMNIST"
+        given = {"_target_": f"scale.data.{module}DataModule", **own}
+        yield from signatures.check(given, path=f"data.options.{name}", supplied=frozenset({"flag"}))
+        size = own.get("size", data.get("size", 28))
+        if name in catalog.FLAGS and size not in catalog.get(name).sizes:
+            known = ", ".join(map(str, catalog.get(name).sizes))
+            yield f"data.sets: {name} has no size {size!r}; published sizes are {known} (data.size, data.options)"
 
 
 def _of_loggers(nodes: Mapping[str, Any]) -> Iterator[str]:

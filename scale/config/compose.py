@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from scale.config import checks, schemas, signatures, targets
-from scale.config.keys import LISTS, SHOWN, SUPPLIED, current, key_of, plain
+from scale.config.keys import LISTS, SHOWN, SUPPLIED, current, key_of, plain, without_own
 from scale.utils.choices import nearest
 from scale.utils.slurm import slurm_job
 
@@ -195,7 +195,7 @@ def _problems(config: DictConfig) -> Iterator[str]:
                     given = {name: value for name, value in settings.items() if name not in SHOWN}
                 yield from signatures.check(given, path=f"{key}.{child}", supplied=supplied)
         else:
-            yield from signatures.check(value, path=key, supplied=supplied)
+            yield from signatures.check(without_own(key, value), path=key, supplied=supplied)
 
 
 def _explain(error: Exception, override: str, config: DictConfig | None, name: str) -> str:

@@ -35,7 +35,8 @@ _KEYS = {
     Kind.RECIPE: """model task optimizer scheduler augment budget trainer callbacks.averaging callbacks.checkpoint
         data.train_fraction data.train_samples data.batch_size data.balance data.drop_last data.normalisation
         data.grades
-        data.deciding data.lesions data.decoys""",
+        data.deciding data.lesions data.decoys init_from freeze
+        data.sets data.power data.statistics data.options""",
 }
 KINDS = {key: kind for kind, keys in _KEYS.items() for key in keys.split()}
 
@@ -43,9 +44,16 @@ KINDS = {key: kind for kind, keys in _KEYS.items() for key in keys.split()}
 SUPPLIED = {
     "data": frozenset({"augment", "seed"}),
     "model": frozenset({"spatial_dims", "in_channels", "outputs"}),
-    "task": frozenset({"net", "problem", "optimizer", "scheduler", "class_weights", "logit_adjustment"}),
+    "task": frozenset({"net", "problem", "optimizer", "scheduler", "class_weights", "logit_adjustment", "flips"}),
     "trainer": frozenset({"callbacks", "logger", "default_root_dir", "plugins"}),
     "logger": frozenset({"save_dir", "id", "resume", "run_id", "experiment"}),
+}
+OWN = frozenset({"optimizer.trunk_scale"})  # keys beside a target's arguments, which the program reads itself
+# What earlier versions did, which had no such key: a record without it says the same.
+LATER: dict[str, Any] = {
+    "freeze": "none",
+    **{"optimizer.trunk_scale": 1.0, "model.modality_dropout": 0.0},
+    **{"task.gate_entropy": 0.0, "task.flip_consistency": 0.0},
 }
 LISTS = ("callbacks", "logger")  # groups of named nodes, each with its own target
 # Keys of a logger's node that the program itself reads.
@@ -56,6 +64,7 @@ UNTUNABLE = {  # keys that would let trials be compared that do not compare
     "test": "the test split must not decide anything",
     "data": "val losses of two data sets do not compare",
     "data.flag": "val losses of two data sets do not compare",
+    "data.sets": "val losses of two data sets do not compare",
     "data.path": "val losses of two data sets do not compare",
     "data.phantom_seed": "val losses of two data sets do not compare",
     "experiment": "name the keys that it sets",
@@ -100,9 +109,21 @@ def deciding(settings: Mapping[str, Any], *, free: Collection[Kind]) -> dict[str
     found = {}
     for key, value in settings.items():
         name, values = RENAMED.get(key, key), RENAMED_VALUES.get(key, {})
-        if value is not None and kind(name) not in free:
+        if not is_implied(name, value) and kind(name) not in free:
             found[name] = values.get(value, value) if values else value
     return found
+
+
+def is_implied(key: str, value: Any) -> bool:
+    """Whether a record says the same without this key: what is null may as well be absent."""
+    return value is None or (key in LATER and value == LATER[key])
+
+
+def without_own(key: str, node: Any) -> Any:
+    """A plain node without the keys that are no arguments of its target."""
+    if not isinstance(node, dict):
+        return node
+    return {name: value for name, value in node.items() if f"{key}.{name}" not in OWN}
 
 
 def kind(key: str) -> Kind:

@@ -65,6 +65,8 @@ class TrainConfig:
     variant: str = ""  # what the run is called where it differs from its model's default recipe
     data_dims: int | None = None  # 2 or 3, where a model or an experiment is for images or for volumes only
     matmul_precision: str = "highest"
+    init_from: str | None = None  # whose weights to begin with
+    freeze: str = "none"  # what of them to keep as it is
     resume: str | None = None
     rerun: str | None = None
     allow_changed_code: bool = False
@@ -77,10 +79,12 @@ class EvaluateConfig:
     """Root of `conf/evaluate.yaml`."""
 
     run: str | None = None
+    set: str | None = None  # of a joint run: its data set
     runs: list[str] | None = None
     predictions: str | None = None
     output: str | None = None
     corruptions: str | None = None
+    heads: bool = False
     evaluation: EvaluateAgain = field(default_factory=EvaluateAgain)
     report: bool = False
     data: dict[str, Any] = field(default_factory=dict)
@@ -145,6 +149,7 @@ class ExplainConfig:
     """Root of `conf/explain.yaml`."""
 
     run: str | None = None
+    set: str | None = None  # of a joint run: its data set
     split: str = "test"
     checkpoint: str = "best"
     samples: Shown = field(default_factory=Shown)
@@ -189,6 +194,7 @@ class PredictConfig:
     """Root of `conf/predict.yaml`."""
 
     run: str | None = None
+    set: str | None = None  # of a joint run: its data set
     runs: list[str] | None = None
     input: str | None = None
     source: str | None = None

@@ -12,6 +12,7 @@ OURS = frozenset(
         "scale.models.baselines.ResNet",
         "scale.models.timm_net.TimmNet",
         "scale.data.datamodule.MedMNISTDataModule",
+        "scale.data.joint.JointDataModule",
         "scale.data.own.NpzDataModule",
         "scale.data.own.PhantomDataModule",
         "scale.preparing.datamodule.FolderDataModule",

@@ -9,15 +9,17 @@ import lightning as L
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset, Sampler
 
-from scale.data import catalog, digest, store
+from scale.data import catalog, digest, sampling, store
 from scale.data.augment import Augment, mirror
 from scale.data.catalog import DataSet
 from scale.data.loading import BatchDataset, TrainLoader
-from scale.data.normalisation import fade, measured_statistics, official_statistics
-from scale.data.sampling import EvalBatches, TrainBatches, balancing, stratified_sample, stratified_subset
+from scale.data.normalisation import fade, statistics
+from scale.data.sampling import EvalBatches, TrainBatches
 from scale.data.store import Split
+
+READ_ON_CPU = ("draw", "set")  # of a batch: its seed, and which of several data sets it is of
 
 
 class ImageDataModule(L.LightningDataModule):
@@ -60,16 +62,8 @@ class ImageDataModule(L.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if balance not in ("none", "weights", "sampler", "sqrt"):
-            raise ValueError(f"data.balance={balance!r}: give none, weights, sampler or sqrt")
-        if normalisation not in ("standard", "official"):
-            raise ValueError(f"data.normalisation={normalisation!r}: give standard or official")
-        if grades not in ("ordinal", "classes"):
-            raise ValueError(f"data.grades={grades!r}: give ordinal or classes")
-        if not 0 < train_fraction <= 1:
-            raise ValueError(f"data.train_fraction={train_fraction}: give a number above 0 and at most 1")
-        if train_samples is not None and train_fraction < 1:
-            raise ValueError(f"data.train_fraction={train_fraction} and data.train_samples={train_samples}: give one")
+        sampling.check_part(train_fraction, train_samples)
+        sampling.check_options(balance=balance, normalisation=normalisation, grades=grades)
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
         self.train_fraction, self.train_samples = train_fraction, train_samples
         self.balance, self.augment, self.seed = balance, augment, seed
@@ -103,13 +97,12 @@ class ImageDataModule(L.LightningDataModule):
                     f"data.balance=sqrt is for binary and multi-class problems, but {self.info.title} is "
                     f"{self.info.problem}: give weights, sampler or none"
                 )
-            labels = self.splits["train"].labels
-            if self.train_samples is None:
-                self.train_indices = stratified_subset(labels, fraction=self.train_fraction, seed=self.seed)
-            else:
-                self.train_indices = stratified_sample(labels, samples=self.train_samples, seed=self.seed)
+            self.train_indices = sampling.stratified_part(
+                self.splits["train"].labels, fraction=self.train_fraction, samples=self.train_samples, seed=self.seed
+            )
         if self.mean is None or self.std is None:
-            self.mean, self.std = self._statistics()
+            images, channels = self.splits["train"].images, self.image_shape[0]
+            self.mean, self.std = statistics(self.normalisation, self.info, images, channels)
         self._check()
 
     @property
@@ -120,22 +113,26 @@ class ImageDataModule(L.LightningDataModule):
         return (shape[dims] if len(shape) > dims else 1, *shape[:dims])
 
     @property
+    def members(self) -> Mapping[str, "ImageDataModule"]:
+        """The data sets that it is made of, by name: itself."""
+        return {self.info.flag: self}
+
+    @property
+    def train_count(self) -> int:
+        """Number of samples that are trained on."""
+        return len(self.train_indices)
+
+    @property
     def train_labels(self) -> np.ndarray:
         """Labels (N, L) of the samples that are trained on."""
         return self.splits["train"].labels[self.train_indices]
 
     @property
     def logit_adjustment(self) -> Tensor | None:
-        """What the logits (K,) of a network that answers for the true classes' shares lack for those that are drawn.
-
-        The logarithm of a class' drawn over its true share (arXiv:2007.07314); None where samples are drawn as they
-        are, or where a balanced answer is wanted.
-        """
+        """What square-root sampling adds to the logits (K,); None where there is nothing to make up for."""
         if self.balance != "sqrt":
             return None
-        counts = np.bincount(self.train_labels[:, 0], minlength=len(self.info.labels)).clip(min=1)
-        drawn = np.sqrt(counts)
-        return torch.from_numpy(np.log(drawn / drawn.sum()) - np.log(counts / counts.sum())).float()
+        return torch.from_numpy(sampling.of_square_roots(self.train_labels[:, 0], classes=len(self.info.labels)))
 
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """Shuffled training batches."""
@@ -144,7 +141,7 @@ class ImageDataModule(L.LightningDataModule):
             self.train_indices,
             batch_size=self.batch_size,
             seed=self.seed,
-            weights=balancing(self.train_labels, power=power) if power else None,
+            weights=sampling.balancing(self.train_labels, power=power) if power else None,
             drop_last=self.drop_last,
             **self._processes(),
         )
@@ -166,10 +163,10 @@ class ImageDataModule(L.LightningDataModule):
     def transfer_batch_to_device(
         self, batch: dict[str, Tensor], device: torch.device, dataloader_idx: int
     ) -> dict[str, Tensor]:
-        """Moves a batch, but for `draw`: seeds are read on the CPU, and fetching them back would wait for the GPU."""
-        rest = {key: value for key, value in batch.items() if key != "draw"}
+        """Moves a batch, but for what is read on the CPU, as fetching it back would wait for the GPU."""
+        rest = {key: value for key, value in batch.items() if key not in READ_ON_CPU}
         moved = super().transfer_batch_to_device(rest, device, dataloader_idx)
-        return {**moved, "draw": batch["draw"]} if "draw" in batch else moved
+        return {**moved, **{key: batch[key] for key in READ_ON_CPU if key in batch}}
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
         """Called by Lightning once the batch is on the device; the images get the precision of the network."""
@@ -237,7 +234,11 @@ class ImageDataModule(L.LightningDataModule):
     def _loader(
         self, split: str, sampler: TrainBatches | EvalBatches, *, kind: type[DataLoader[Any]] = DataLoader
     ) -> DataLoader[dict[str, Tensor]]:
-        dataset = BatchDataset(self.splits[split], spatial_dims=self.info.spatial_dims)
+        return self._made(BatchDataset(self.splits[split], spatial_dims=self.info.spatial_dims), sampler, kind=kind)
+
+    def _made(
+        self, dataset: Dataset[dict[str, Tensor]], sampler: Sampler[Any], *, kind: type[DataLoader[Any]]
+    ) -> DataLoader[dict[str, Tensor]]:
         return kind(
             dataset,
             batch_size=None,
@@ -256,11 +257,6 @@ class ImageDataModule(L.LightningDataModule):
         if self._known_content is None:
             self._known_content = digest.of_all(self.splits)
         return self._known_content
-
-    def _statistics(self) -> tuple[Tensor, Tensor]:
-        if self.normalisation == "official":
-            return official_statistics(self.info, self.image_shape[0])
-        return measured_statistics(self.splits["train"].images, self.image_shape[0])
 
 
 class MedMNISTDataModule(ImageDataModule):

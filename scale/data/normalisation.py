@@ -13,6 +13,11 @@ from scale.data.images import Images
 STATISTICS_IMAGES = 2000  # enough for mean and standard deviation to three digits
 
 
+def statistics(normalisation: str, info: DataSet, images: Images, channels: int) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (channels,), in [0, 1], by which `data.normalisation` scales a data set."""
+    return official_statistics(info, channels) if normalisation == "official" else measured_statistics(images, channels)
+
+
 def measured_statistics(images: Images, channels: int) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation (channels,), in [0, 1], of at most `STATISTICS_IMAGES` images spread over a split."""
     chosen = np.unique(np.linspace(0, len(images) - 1, min(len(images), STATISTICS_IMAGES)).astype(np.int64))

@@ -12,6 +12,12 @@ from torch.utils.data import Sampler
 
 from scale.data.layout import strata
 
+CHOICES = {
+    "balance": ("none", "weights", "sampler", "sqrt"),
+    "normalisation": ("standard", "official"),
+    "grades": ("ordinal", "classes"),
+}
+
 
 def stratified_subset(labels: np.ndarray, *, fraction: float, seed: int) -> np.ndarray:
     """Indices of a random `fraction` of each stratum, at least one of each, in ascending order.
@@ -48,6 +54,44 @@ def stratified_sample(labels: np.ndarray, *, samples: int, seed: int) -> np.ndar
     # Spread over [0, 1), the first samples of this order hold each stratum in proportion.
     places = np.concatenate([(np.arange(len(m)) + 0.5) / len(m) for m in members])
     return np.sort(np.concatenate(members)[np.argsort(places, kind="stable")][:samples])
+
+
+def check_part(fraction: float, samples: int | None) -> None:
+    """Raises ValueError for a share of the train split that is none, and where a number is given too."""
+    if not 0 < fraction <= 1:
+        raise ValueError(f"data.train_fraction={fraction}: give a number above 0 and at most 1")
+    if samples is not None and fraction < 1:
+        raise ValueError(f"data.train_fraction={fraction} and data.train_samples={samples}: give one")
+
+
+def check_options(**given: str) -> None:
+    """Raises ValueError for a choice of `data.balance`, `data.normalisation` or `data.grades` that does not exist."""
+    for key, value in given.items():
+        *first, last = CHOICES[key]
+        if value not in CHOICES[key]:
+            raise ValueError(f"data.{key}={value!r}: give {', '.join(first)} or {last}")
+
+
+def stratified_part(labels: np.ndarray, *, fraction: float, samples: int | None, seed: int) -> np.ndarray:
+    """`stratified_sample` where a number is given, else `stratified_subset`."""
+    if samples is None:
+        return stratified_subset(labels, fraction=fraction, seed=seed)
+    return stratified_sample(labels, samples=samples, seed=seed)
+
+
+def of_square_roots(labels: np.ndarray, *, classes: int) -> np.ndarray:
+    """Logarithm (classes,) of a class' share by square-root sampling over its true share (arXiv:2007.07314), float32.
+
+    It is what the logits of a network that answers for the true shares lack for those that are drawn.
+
+    Args:
+        labels: (N,), numbers of classes.
+        classes: their number.
+    """
+    counts = np.bincount(labels, minlength=classes).clip(min=1)
+    drawn = np.sqrt(counts)
+    found: np.ndarray = (np.log(drawn / drawn.sum()) - np.log(counts / counts.sum())).astype(np.float32)
+    return found
 
 
 def balancing(labels: np.ndarray, *, power: float) -> np.ndarray:

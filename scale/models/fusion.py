@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from scale.models.attention import CrossAttention
-from scale.models.layers import shared_batch
+from scale.models.layers import shared_batch, shared_rand
 
 GATE_START = 1.0  # logits 1 and -1: the native stream has .88 of the features before anything is learned
 
@@ -42,6 +42,26 @@ class Calibration(nn.Module):
         else:
             x = self.standardise(x)
         return x * self.log_temperature.exp()
+
+
+class HideStream(nn.Module):
+    """Hides all tokens of one stream from the fusion for a random part of the samples, in training.
+
+    Args:
+        rate: probability that a sample loses a stream, each of the two alike, in [0, 1).
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, planar: Tensor, volumetric: Tensor) -> tuple[Tensor, Tensor]:
+        """planar: (B, N, dim), volumetric: (B, M, dim); returns both, with zeros in place of what is hidden."""
+        if not self.training or self.rate == 0.0:
+            return planar, volumetric
+        drawn = shared_rand((len(planar), 1, 1), device=planar.device)
+        keep_planar, keep_volumetric = drawn >= self.rate / 2, (drawn < self.rate / 2) | (drawn >= self.rate)
+        return planar * keep_planar.to(planar.dtype), volumetric * keep_volumetric.to(volumetric.dtype)
 
 
 class Fusion(nn.Module):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from scale.models.attention import ScaleAttention
-from scale.models.fusion import Calibration, Fusion, pool
+from scale.models.fusion import Calibration, Fusion, HideStream, pool
 from scale.models.layers import Dropout, FourierPosition, Intermediates, level_statistics, resample
 from scale.models.lifting import Lifting, shrink, shrink_factor
 from scale.models.streams import Stream
@@ -50,6 +50,8 @@ class ScaleNet(nn.Module):
         fusion: `attention`, `gate` or `concat`.
         auxiliary: each of two streams has a head of its own, for `forward_auxiliary`, and the answer is the mean of the
             native stream's own logits and those of the fused features; otherwise the latter alone.
+        modality_dropout: rate at which a sample's tokens of one stream, either, are hidden from the fusion in training,
+            so that it learns to use both (as in doi:10.1109/TPAMI.2015.2461544).
         dropout: rate before the heads.
         drop_path: rate at which the deepest residual branches are skipped.
 
@@ -79,6 +81,7 @@ class ScaleNet(nn.Module):
         scale_attention: bool = True,
         fusion: str = "attention",
         auxiliary: bool = True,
+        modality_dropout: float = 0.0,
         dropout: float = 0.1,
         drop_path: float = 0.0,
     ) -> None:
@@ -103,7 +106,12 @@ class ScaleNet(nn.Module):
                 )
         if not 0 < lifted_width <= 1:
             raise ValueError(f"lifted_width={lifted_width}: give a share above 0, at most 1")
+        if not 0 <= modality_dropout < 1:
+            raise ValueError(f"modality_dropout={modality_dropout}: give a number from 0 to below 1")
+        if modality_dropout and streams != "both":
+            raise ValueError(f"modality_dropout={modality_dropout} hides one of two streams, but streams={streams}")
         self.spatial_dims, self.in_channels, self.outputs = spatial_dims, in_channels, outputs
+        self.hide = HideStream(modality_dropout)
         self.stream_names = STREAMS if streams == "both" else (streams,)
         self.native = "planar" if spatial_dims == 2 else "volumetric"  # the stream that sees the sample as it is
         self.lifting = Lifting(spatial_dims=spatial_dims, mode=lifting, slabs=slabs, scales=scales)
@@ -134,6 +142,11 @@ class ScaleNet(nn.Module):
                     Calibration(2 * dim), Dropout(dropout), nn.Linear(2 * dim, outputs)
                 )
             self.num_features += 2 * dim
+
+    @property
+    def has_gate(self) -> bool:
+        """Whether the streams are weighed by a gate."""
+        return isinstance(self.fusion, Fusion) and self.fusion.gate is not None
 
     def forward(self, x: Tensor) -> Tensor:
         """x: normalised samples (B, C, *S); returns logits (B, outputs)."""
@@ -175,9 +188,14 @@ class ScaleNet(nn.Module):
             The logits (B, outputs) of the fused features, and `planar` and `volumetric` logits (B, outputs) before
             fusion; without auxiliary heads the network's logits, whose gradient reaches the streams, and an empty dict.
         """
+        logits, own, _ = self.forward_gated(x)
+        return logits, own
+
+    def forward_gated(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
+        """The same and the stream gate (B, 2), planar first; None where the fusion has none."""
         found, tokens = self._run(x, need_weights=False, apart=bool(self.auxiliary_heads))
         own = {name: head(pool(tokens[name])) for name, head in self.auxiliary_heads.items()}
-        return self.head(found.features[:, self.num_features - self.fusion.num_features :]), own
+        return self.head(found.features[:, self.num_features - self.fusion.num_features :]), own, found.stream_gate
 
     def _run(
         self, x: Tensor, *, need_weights: bool, apart: bool = False, levels: list[Tensor] | None = None
@@ -215,7 +233,8 @@ class ScaleNet(nn.Module):
         codes = None
         if self.position is not None:
             codes = self.position(positions["planar"]), self.position(positions["volumetric"])
-        read = [tokens[name].detach() if apart else tokens[name] for name in STREAMS]
+        read = tuple(tokens[name].detach() if apart else tokens[name] for name in STREAMS)
+        read = self.hide(*read)
         features, attention, gate = self.fusion(*read, codes=codes, need_weights=need_weights)
         if self.auxiliary_heads:
             features = torch.cat([pool(tokens[self.native]), features], dim=1)

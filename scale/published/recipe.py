@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from scale.config import compose, flat, options, plain
-from scale.config.keys import KINDS, Kind, kind
+from scale.config.keys import KINDS, LATER, Kind, kind
 from scale.runs import read_config
 
 ABSENT = object()
@@ -83,7 +83,12 @@ def _option(metrics: Mapping[str, Any]) -> str:
 def _values(config: Mapping[str, Any]) -> dict[str, Any]:
     parts = {key: _select(config, key) for key, found in KINDS.items() if found is Kind.RECIPE}
     present = {key: value for key, value in parts.items() if value is not ABSENT}
-    return {key: value for key, value in flat(present) if kind(key) is Kind.RECIPE}
+    return {key: value for key, value in flat(present) if kind(key) is Kind.RECIPE and not _is_later(key, value)}
+
+
+def _is_later(key: str, value: Any) -> bool:
+    """Whether a value is what earlier versions did, whose records do not have the key."""
+    return key in LATER and value in (None, LATER[key])
 
 
 def _select(config: Mapping[str, Any], place: str) -> Any:

@@ -16,6 +16,7 @@ from scale.config import ConfigError
 from scale.data import archive, catalog
 from scale.evaluation.metrics import official_scores
 from scale.published import recipe
+from scale.runs.sets import SETS
 
 TOLERANCE = 1e-6
 NEEDED = ("flag", "size", "seed", "problem", "num_classes", "test", "samples", "model", "fast_dev_run")
@@ -107,8 +108,9 @@ def together(found: Sequence[Verified]) -> tuple[list[Verified], list[Gap]]:
 def _runs_in(folder: Path) -> list[Path]:
     names = (runs.CONFIG, runs.METRICS)
     if any((folder / name).is_file() for name in names):
-        return [folder]
-    return sorted({path.parent for name in names for path in folder.glob(f"**/{name}")})
+        return sorted(path.parent for path in folder.glob(f"{SETS}/*/{runs.METRICS}")) or [folder]
+    found = {path.parent for name in names for path in folder.glob(f"**/{name}")}
+    return sorted(place for place in found if not (place / SETS).is_dir())  # a joint run's sets are among them
 
 
 def _verified(folder: Path) -> Verified:
@@ -137,7 +139,7 @@ def _verified(folder: Path) -> Verified:
         labels=labels,
         probabilities=probabilities,
         changes=tuple(recipe.differences(folder, metrics)),
-        pretrained="yes" if OmegaConf.select(config, "model.pretrained") else "no",
+        pretrained="yes" if config.get("init_from") or OmegaConf.select(config, "model.pretrained") else "no",
         values=recipe.values(folder),
         history=runs.read_history(folder) if (folder / runs.HISTORY).is_file() else [],
     )

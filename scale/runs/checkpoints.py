@@ -36,3 +36,16 @@ def read(path: Path) -> dict[str, Any]:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{path} is damaged or no checkpoint ({reason:.160}); {ANOTHER}") from error
     return found
+
+
+def of_member(state: dict[str, Any], name: str) -> dict[str, Any]:
+    """A joint network's checkpoint as that of the network of one of its data sets.
+
+    Raises:
+        KeyError: it has none of that name.
+    """
+    prefix = f"net.members.{name}."
+    found = {key: value for key, value in state["state_dict"].items() if key.startswith(prefix)}
+    if not found:
+        raise KeyError(prefix)
+    return {**state, "state_dict": {f"net.{key.removeprefix(prefix)}": value for key, value in found.items()}}

@@ -19,6 +19,7 @@ from scale.runs.reading import (
     CONFIG,
     ENVIRONMENT,
     HISTORY,
+    INIT_FROM,
     LOG,
     METRICS,
     OVERRIDES,
@@ -114,7 +115,7 @@ def release(folder: Path) -> None:
 def forget(folder: Path) -> None:
     """Removes what a run left that ended before it trained, where nothing else is in its folder."""
     # The history is there without a checkpoint where the first epoch's did not fit on the disk.
-    ours = {LOCK, LOG, OVERRIDES, ENVIRONMENT, HISTORY}
+    ours = {LOCK, LOG, OVERRIDES, ENVIRONMENT, HISTORY, INIT_FROM}
     left = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     empty = [path for path in (folder / CHECKPOINTS, folder / "csv") if path.is_dir() and not any(path.iterdir())]
     if left - ours - {path.name for path in empty}:
@@ -130,12 +131,14 @@ def forget(folder: Path) -> None:
 def write_record(folder: Path, config: DictConfig, overrides: Sequence[str]) -> None:
     """Writes what was asked for and where it runs, before the training; with the configuration a run is begun.
 
-    Relative paths of the data are made absolute: the run is read back from other folders too.
+    Relative paths of the data and of `init_from` are made absolute: the run is read back from other folders too.
     """
     config = config.copy()
     for key in DATA_PATHS:
         if config.data.get(key) is not None:
             config.data[key] = str(Path(config.data[key]).expanduser().absolute())
+    if config.get("init_from") is not None:
+        config.init_from = str(Path(config.init_from).expanduser().absolute())
     _write_yaml(folder / OVERRIDES, OmegaConf.create(list(overrides)))
     facts: dict[str, Any] = {"id": secrets.token_hex(4), "config_dir": _config_dir(), "continued": []}
     write_json(folder / ENVIRONMENT, environment(seed=config.seed) | facts)

@@ -11,7 +11,7 @@ from omegaconf.errors import ConfigAttributeError
 
 from scale.config import targets
 from scale.config.keys import DATA_PATHS, plain
-from scale.runs import checkpoints
+from scale.runs import checkpoints, sets
 from scale.runs.reading import (
     ANOTHER,
     CHECKPOINTS,
@@ -123,6 +123,7 @@ def load_run(
     if checkpoint not in ("best", "last"):
         raise ValueError(f"checkpoint={checkpoint!r}: give best or last")
     metrics, config = read_metrics(folder), read_config(folder)
+    sets.refuse_joint(folder, metrics)
     check_complete(metrics, folder)
     config.allow = list(allow)
     for node in sorted(targets.NETWORK):
@@ -140,10 +141,12 @@ def load_run(
     config.data.update(changes)
     if "pretrained" in config.model:
         config.model.pretrained = False  # the checkpoint has the weights: nothing to download
-    state = checkpoints.read(folder / CHECKPOINTS / f"{checkpoint}.ckpt")
+    state, name = checkpoints.read(sets.home(folder) / CHECKPOINTS / f"{checkpoint}.ckpt"), sets.name_in(folder)
     try:
         datamodule = build_datamodule(config)
         datamodule.load_state_dict(state[type(datamodule).__qualname__])
+        if name is not None:  # one set of a joint run
+            datamodule, state = datamodule.members[name], checkpoints.of_member(state, name)
         datamodule.foreign = foreign
         problem = Problem(metrics["problem"], metrics["num_classes"])
         task = build_task(config, problem, image_shape=metrics["image_shape"])

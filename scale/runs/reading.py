@@ -13,9 +13,11 @@ from omegaconf.errors import OmegaConfBaseException
 from scale.config import bounds
 from scale.config.keys import flat, in_todays_words, plain
 from scale.data import archive
+from scale.runs.sets import home
 from scale.utils.files import read_csv, read_json
 
 CONFIG, OVERRIDES, ENVIRONMENT, METRICS = "config.yaml", "overrides.yaml", "environment.json", "metrics.json"
+INIT_FROM = "init_from.json"  # what was loaded of another run, and from where
 HISTORY, LOG, PREDICTIONS, FIGURES, CHECKPOINTS = "history.csv", "train.log", "predictions", "figures", "checkpoints"
 ANOTHER = "take it from a copy of the run, or train the run again"  # what to do about a damaged file
 SPLITS = ("val", "test", "val_tta", "test_tta")
@@ -24,7 +26,7 @@ METRICS_KEYS: dict[str, tuple[Any, str]] = {  # what is relied on: type, and how
     **dict.fromkeys(("flag", "problem"), (str, "a text")),
     **dict.fromkeys(("seed", "num_classes"), (int, "a whole number")),
     "image_shape": (list, "a list"),
-    **dict.fromkeys((*SPLITS, "samples", "model"), (dict, "an object")),
+    **dict.fromkeys((*SPLITS, "samples", "model", "sets"), (dict, "an object")),
     **dict.fromkeys(("fast_dev_run", "partial"), (bool, "true or false")),
 }
 
@@ -50,7 +52,7 @@ def read_metrics(folder: str | Path) -> dict[str, Any]:
 def check_complete(metrics: Mapping[str, Any], folder: str | Path) -> None:
     """Raises ValueError if `metrics.json` lacks what a network is built from, or says what cannot be."""
     path = Path(folder) / METRICS
-    lacking = [key for key in METRICS_KEYS if key not in metrics and key not in SPLITS and key != "partial"]
+    lacking = [key for key in METRICS_KEYS if key not in metrics and key not in (*SPLITS, "partial", "sets")]
     if lacking:
         raise ValueError(f"{path} is damaged: it has no {', '.join(lacking)}; {ANOTHER}")
     shape = metrics["image_shape"]
@@ -62,7 +64,7 @@ def check_complete(metrics: Mapping[str, Any], folder: str | Path) -> None:
 
 def read_environment(folder: str | Path) -> dict[str, Any]:
     """Where and by which code a run was made, its `environment.json`. Raises ValueError if it is damaged."""
-    return read_json(Path(folder) / ENVIRONMENT, cure=ANOTHER)
+    return read_json(home(folder) / ENVIRONMENT, cure=ANOTHER)
 
 
 def read_config(folder: str | Path) -> DictConfig:
@@ -71,7 +73,7 @@ def read_config(folder: str | Path) -> DictConfig:
     Raises:
         ValueError: the file is damaged, or holds interpolations, which no record does.
     """
-    path = Path(folder) / CONFIG
+    path = home(folder) / CONFIG
     config = load_yaml(path)
     if not isinstance(config, DictConfig):
         raise ValueError(f"{path} is damaged: it holds no keys; {ANOTHER}")
@@ -95,7 +97,7 @@ def check_config(config: DictConfig, folder: str | Path) -> None:
 
 def read_overrides(folder: str | Path) -> list[str]:
     """The command line that a run was begun with, its `overrides.yaml`. Raises ValueError if it is damaged."""
-    path = Path(folder) / OVERRIDES
+    path = home(folder) / OVERRIDES
     found = load_yaml(path)
     texts = OmegaConf.to_container(found) if isinstance(found, ListConfig) else None
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):

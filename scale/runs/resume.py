@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from scale import runs
 from scale.config import options_first
-from scale.config.keys import DATA_PATHS, Kind, current, flat, key_of, kind, plain
+from scale.config.keys import DATA_PATHS, Kind, current, flat, is_implied, key_of, kind, plain
 from scale.runs import checkpoints, vetting
 from scale.runs.provenance import source
 from scale.runs.reading import ANOTHER, check_config
@@ -244,10 +244,13 @@ def compare(metrics: Mapping[str, Any], folder: Path) -> None:
 def _differences(config: DictConfig, folder: Path) -> tuple[list[str], list[str]]:
     """What differs from the recorded configuration, a line each: what makes another run, and where it is computed."""
     before, now = (dict(flat(plain(node))) for node in (runs.read_config(folder), config))
+    if now.get("init_from") is not None:  # as the record has it
+        now["init_from"] = str(Path(now["init_from"]).expanduser().absolute())
     lines = [
         f"{key}: {before.get(key, ABSENT)} then, {now.get(key, ABSENT)} now"
         for key in sorted({*before, *now})
-        if before.get(key) != now.get(key) and kind(key) is not Kind.PLACE  # what is null may as well be absent
+        if before.get(key) != now.get(key) and kind(key) is not Kind.PLACE
+        if not (is_implied(key, before.get(key)) and is_implied(key, now.get(key)))
     ]
     moved = [line for line in lines if kind(line.partition(":")[0]) is Kind.HARDWARE]
     return [line for line in lines if line not in moved], moved
@@ -264,7 +267,7 @@ def _other_code(folder: Path) -> str | None:
 def _whole(override: str, config: Any) -> str:
     """An override that names a file relative to another folder, as the record has it; all others as they are."""
     key, _, value = override.partition("=")
-    recorded = OmegaConf.select(config, key) if key in {f"data.{name}" for name in DATA_PATHS} else None
+    recorded = OmegaConf.select(config, key) if key in {"init_from", *(f"data.{name}" for name in DATA_PATHS)} else None
     if recorded is None or value.strip("'\"") == recorded:
         return override
     return f"{key}={_quoted(Path(recorded))}"

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from scale.runs.reading import (
     CONFIG,
     ENVIRONMENT,
     HISTORY,
+    INIT_FROM,
     METRICS,
     OVERRIDES,
     PREDICTIONS,
@@ -25,11 +26,12 @@ from scale.runs.reading import (
     read_metrics,
     read_predictions,
 )
+from scale.runs.sets import SETS, names
 from scale.utils.files import sha256_of, strict
 
 SUMS = "sha256"  # in `metrics.json`: sums by the files' paths in the run folder
 TOLERANCE = 1e-6  # between figures computed by other versions of the libraries
-RECORD = (CONFIG, OVERRIDES, ENVIRONMENT, HISTORY, PREPROCESSING)
+RECORD = (CONFIG, OVERRIDES, ENVIRONMENT, HISTORY, PREPROCESSING, INIT_FROM)
 ESSENTIAL = ("auc", "acc")
 NO_SUMS = f"{METRICS} has no {SUMS} of checkpoint and predictions: the run was made by earlier code, or was changed"
 BEST = f"{CHECKPOINTS}/best.ckpt"
@@ -119,6 +121,9 @@ def different(recorded: Mapping[str, Any], found: Mapping[str, Any], *, toleranc
 def _differences(folder: Path, metrics: Mapping[str, Any]) -> Iterator[str]:
     yield from _wrong_sums(folder, metrics)
     yield from _other_run(folder, metrics)
+    if joint := names(metrics):
+        yield from _of_sets(folder, metrics, joint)
+        return
     recorded = [split for split in SPLITS if split in metrics]
     if "val" not in recorded:
         yield f"{METRICS} has no figures of val"
@@ -146,6 +151,25 @@ def _differences(folder: Path, metrics: Mapping[str, Any]) -> Iterator[str]:
             yield f"samples/{split}: {count} recorded, {len(arrays['labels'])} predictions"
         for name, text in different(metrics[split], found).items():
             yield f"{split}/{name}: {text}"
+
+
+def _of_sets(folder: Path, metrics: Mapping[str, Any], joint: Sequence[str]) -> Iterator[str]:
+    """What contradicts the record of a joint run: each set's own, and the means over them."""
+    found = {}
+    for name in joint:
+        place = folder / SETS / name
+        try:
+            yield from (f"{name}: {text}" for text in verify(place))
+            found[name] = read_metrics(place)
+        except (ValueError, OSError) as error:
+            yield f"{name}: {error}"
+    for split in (split for split in SPLITS if split in metrics and len(found) == len(joint)):
+        for key, value in metrics[split].items():
+            values = [_number(of_set.get(split, {}).get(key)) for of_set in found.values()]
+            known = [each for each in values if each is not None]
+            mean = sum(known) / len(known) if len(known) == len(values) else None
+            if not _same(_number(value), mean, TOLERANCE):
+                yield f"{split}/{key}: {value!r:.40} recorded, but the mean over the data sets is {mean!r:.40}"
 
 
 def _other_run(folder: Path, metrics: Mapping[str, Any]) -> Iterator[str]:

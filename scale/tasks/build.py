@@ -1,16 +1,21 @@
 """From a configuration to the data module and the network in its LightningModule."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from omegaconf import DictConfig
-from torch import Tensor
+from torch import Tensor, nn
 
-from scale.config import instantiate
+from scale.config import instantiate, plain
 from scale.config.checks import wrong_dims
+from scale.config.keys import without_own
 from scale.data.catalog import DataSet
 from scale.data.datamodule import ImageDataModule, MedMNISTDataModule
+from scale.data.joint import JointDataModule
 from scale.data.own import PhantomDataModule
+from scale.models.joint import JointNet
 from scale.tasks.classification import ClassificationTask
+from scale.tasks.joint import JointTask
 from scale.tasks.problem import Problem
 
 
@@ -28,6 +33,7 @@ def build_task(
     image_shape: Sequence[int],
     class_weights: Tensor | None = None,
     logit_adjustment: Tensor | None = None,
+    flips: Sequence[int] | None = None,
 ) -> ClassificationTask:
     """The network in its LightningModule.
 
@@ -37,22 +43,74 @@ def build_task(
         image_shape: (C, *S).
         class_weights: (K,), weights in the loss.
         logit_adjustment: (K,), added to the logits in the training loss.
+        flips: spatial axes along which the mirror image keeps the label; None: it is not trained.
     """
-    channels, *size = image_shape
-    wrong = wrong_dims(config.get("data_dims"), len(size))
+    wrong = wrong_dims(config.get("data_dims"), len(image_shape) - 1)
     if wrong:
         raise ValueError(wrong)
-    net = instantiate(config.model, spatial_dims=len(size), in_channels=channels, outputs=problem.outputs)
     task: ClassificationTask = instantiate(
         config.task,
-        net=net,
+        net=build_net(config, problem, image_shape=image_shape),
         problem=problem,
-        optimizer=instantiate(config.optimizer),
-        scheduler=instantiate(config.scheduler),
+        **_training(config),
+        **({"flip_consistency": 0.0, "gate_entropy": 0.0} if flips is None else {"flips": tuple(flips)}),
         class_weights=class_weights,
         logit_adjustment=logit_adjustment,
     )
     return task
+
+
+def build_net(config: DictConfig, problem: Problem, *, image_shape: Sequence[int]) -> nn.Module:
+    """The network; where several data sets share its trunk, that of one of them.
+
+    A planar stream that images and volumes share is as large for the latter as for the former, and images, which the
+    volumetric stream is not made for, have that stream alone.
+    """
+    channels, *size = image_shape
+    given: dict[str, Any] = {"spatial_dims": len(size), "in_channels": channels, "outputs": problem.outputs}
+    if is_joint(config):
+        given |= {"lifted_width": 1.0, "lifted_depths": list(config.model.planar_depths)}
+        given |= {"streams": "planar", "modality_dropout": 0.0} if len(size) == 2 else {}
+    net: nn.Module = instantiate(config.model, **given)
+    return net
+
+
+def build_training(config: DictConfig, datamodule: ImageDataModule) -> ClassificationTask:
+    """The network that a run trains, on data that are set up."""
+    problems = {name: _problem(module) for name, module in datamodule.members.items()}
+    if not isinstance(datamodule, JointDataModule):
+        problem = next(iter(problems.values()))
+        return build_task(
+            config,
+            problem,
+            image_shape=datamodule.image_shape,
+            class_weights=problem.class_weights(datamodule.train_labels) if datamodule.balance == "weights" else None,
+            logit_adjustment=datamodule.logit_adjustment,
+            flips=datamodule.info.symmetry.flips,
+        )
+    nets: dict[str, Any] = {
+        name: build_net(config, problems[name], image_shape=module.image_shape)
+        for name, module in datamodule.members.items()
+    }
+    net = JointNet(nets, own_statistics=datamodule.statistics == "own")
+    settings = {key: value for key, value in plain(config.task).items() if key != "_target_"}
+    flips = {name: module.info.symmetry.flips for name, module in datamodule.members.items()}
+    return JointTask(net, problems=problems, flips=flips, **settings, **_training(config))
+
+
+def is_joint(config: DictConfig) -> bool:
+    """Whether a run's network learns from several data sets."""
+    return str(config.data.get("_target_")).endswith(".JointDataModule")
+
+
+def _problem(datamodule: ImageDataModule) -> Problem:
+    return Problem(datamodule.info.problem, len(datamodule.info.labels))
+
+
+def _training(config: DictConfig) -> dict[str, Any]:
+    node = without_own("optimizer", plain(config.optimizer))
+    optimizer = instantiate(node, allow=config.get("allow") or ())
+    return {"optimizer": optimizer, "scheduler": instantiate(config.scheduler)}
 
 
 def check_model(config: DictConfig) -> None:

@@ -1,8 +1,8 @@
 """The LightningModule around a network."""
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Self
 
 import lightning as L
 import torch
@@ -29,6 +29,11 @@ class ClassificationTask(L.LightningModule):
         scheduler: makes a schedule of an optimizer, with `total_steps`; stepped once a step.
         label_smoothing: in [0, 1).
         auxiliary_weight: weight of the auxiliary losses' mean.
+        gate_entropy: weight of 1 - H / log 2 in the loss, the mean over the samples, with H the entropy of the stream
+            gate: against a gate that is all for one stream. Needs a network with `forward_gated`.
+        flip_consistency: weight in the loss of the squared distance between the probabilities of a batch and of its
+            mirror image along a random axis of `flips`, the mean over heads and samples.
+        flips: spatial axes along which the mirror image keeps the label.
         class_weights: (K,), weights in the loss.
         logit_adjustment: (K,), added to the logits in the training loss alone, for classes that are drawn more or less
             often than they are (arXiv:2007.07314).
@@ -44,6 +49,9 @@ class ClassificationTask(L.LightningModule):
         scheduler: Callable[..., LRScheduler] | None = None,
         label_smoothing: float = 0.0,
         auxiliary_weight: float = 2.0,
+        gate_entropy: float = 0.0,
+        flip_consistency: float = 0.0,
+        flips: tuple[int, ...] = (),
         class_weights: Tensor | None = None,
         logit_adjustment: Tensor | None = None,
         compile: bool = False,
@@ -53,6 +61,13 @@ class ClassificationTask(L.LightningModule):
             raise ValueError(f"task.label_smoothing={label_smoothing}: give a number from 0 to below 1")
         if auxiliary_weight < 0:
             raise ValueError(f"task.auxiliary_weight={auxiliary_weight}: give a number of at least 0")
+        if gate_entropy and not getattr(net, "has_gate", False):
+            raise ValueError(f"task.gate_entropy={gate_entropy}, but this {type(net).__name__} has no stream gate")
+        if gate_entropy and not auxiliary_weight:
+            raise ValueError("task.gate_entropy needs task.auxiliary_weight above 0, from which the streams learn")
+        if flip_consistency and not flips:
+            raise ValueError(f"task.flip_consistency={flip_consistency}, but no flip keeps the labels of these data")
+        self.gate_entropy, self.flip_consistency, self.flips = gate_entropy, flip_consistency, tuple(flips)
         self.net, self.problem = net, problem
         self._optimizer, self._scheduler = optimizer, scheduler
         self.label_smoothing, self.auxiliary_weight = label_smoothing, auxiliary_weight
@@ -63,14 +78,39 @@ class ClassificationTask(L.LightningModule):
         self._seen: list[dict[str, Tensor]] = []
         self._loss_sums, self._losses = [0.0, 0.0], 0  # of the epoch so far: all terms, and without auxiliary ones
         self.outputs: Outputs | None = None
+        self._loaded: frozenset[str] = frozenset()
+        self._frozen: tuple[str, ...] = ()
+        self._trunk_scale = 1.0
         self.compile_net = compile
-        self._forward_auxiliary: Callable[[Tensor], Any] | None = getattr(net, "forward_auxiliary", None)
+        self._forward_auxiliary: Callable[[Tensor], Any] | None = getattr(net, self._training_pass, None)
         if compile:
             self.net.compile()
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, outputs) of normalised images (B, C, *S)."""
         return self.net(images)
+
+    def begin_with(self, loaded: Iterable[str], *, trunk_scale: float = 1.0, frozen: Iterable[str] = ()) -> None:
+        """Says what of the network was loaded and what of it stays as it is.
+
+        Args:
+            loaded: names of parameters in the network.
+            trunk_scale: factor of the learning rate of what was loaded.
+            frozen: names of modules in the network: their parameters get no gradient, and they stay in evaluation
+                mode, so that their batch normalisation keeps its statistics and nothing in them is dropped.
+        """
+        self._loaded, self._trunk_scale = frozenset(loaded), trunk_scale
+        self._frozen = tuple(name for name, _ in self.net.named_modules() if name in set(frozen))
+        for name in self._frozen:
+            self.net.get_submodule(name).requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Switches to training or evaluation mode; frozen parts stay in the latter."""
+        super().train(mode)
+        for name in self._frozen:
+            self.net.get_submodule(name).eval()
+        return self
 
     def on_fit_start(self) -> None:
         """Compiles the forward pass of the training steps; `Module.compile` reaches `__call__` alone."""
@@ -86,15 +126,15 @@ class ClassificationTask(L.LightningModule):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """The loss of one batch."""
         images, labels = batch["image"], batch["label"]
-        auxiliary: dict[str, Tensor] = {}
-        if self.auxiliary_weight and self._forward_auxiliary is not None:
-            logits, auxiliary = self._forward_auxiliary(images)
-        else:
-            logits = self(images)
+        logits, auxiliary, gate = self._heads(images)
         loss = main = self._loss(logits, labels)
         if auxiliary:
             losses = torch.stack([self._loss(other, labels) for other in auxiliary.values()])
             loss = loss + self.auxiliary_weight * losses.mean()
+        if gate is not None:
+            loss = loss + self.gate_entropy * one_sidedness(gate)
+        if self.flip_consistency and self.flips:
+            loss = loss + self.flip_consistency * self._distance_to_mirrored(images, [logits, *auxiliary.values()])
         value, of_main = torch.stack([loss.detach(), main.detach()]).tolist()  # one wait for the device
         if not math.isfinite(value):
             raise FloatingPointError(
@@ -135,13 +175,24 @@ class ClassificationTask(L.LightningModule):
         self.outputs = self._gather()
 
     def configure_optimizers(self) -> Any:
-        """One group with and one without weight decay (norms, biases, gates)."""
+        """One group with and one without weight decay (norms, biases, gates); the same again for what was loaded."""
         if self._optimizer is None or self._scheduler is None:
             raise ValueError("this task was made without optimizer and scheduler: it can predict, but not train")
-        trained = [p for p in self.parameters() if p.requires_grad]
-        decayed, kept = [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim <= 1]
-        groups: list[dict[str, Any]] = [{"params": decayed}, {"params": kept, "weight_decay": 0.0}]
-        optimizer = self._optimizer([group for group in groups if group["params"]])
+        trained = [(name, p) for name, p in self.net.named_parameters() if p.requires_grad]
+        slow = self._loaded if self._trunk_scale != 1 else frozenset()
+        groups: list[dict[str, Any]] = []
+        factors: list[float] = []
+        for factor, chosen in (
+            (1.0, [p for name, p in trained if name not in slow]),
+            (self._trunk_scale, [p for name, p in trained if name in slow]),
+        ):
+            decayed, kept = [p for p in chosen if p.ndim > 1], [p for p in chosen if p.ndim <= 1]
+            both: list[dict[str, Any]] = [{"params": decayed}, {"params": kept, "weight_decay": 0.0}]
+            added = [group for group in both if group["params"]]
+            groups, factors = groups + added, factors + [factor] * len(added)
+        optimizer = self._optimizer(groups)
+        for group, factor in zip(optimizer.param_groups, factors, strict=True):
+            group["lr"] *= factor
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = {"scheduler": self._scheduler(optimizer, total_steps=steps), "interval": "step"}
         return {"optimizer": optimizer, "lr_scheduler": schedule}
@@ -158,6 +209,25 @@ class ClassificationTask(L.LightningModule):
 
     def _mean_loss_sums(self) -> list[float]:
         return _mean_of_processes(torch.tensor(self._loss_sums, dtype=torch.float64, device=self.device)).tolist()
+
+    @property
+    def _training_pass(self) -> str:
+        return "forward_gated" if self.gate_entropy else "forward_auxiliary"
+
+    def _heads(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
+        """The logits that are trained, those that are trained beside them, and the gate where its entropy counts."""
+        if self._forward_auxiliary is None or not (self.auxiliary_weight or self.gate_entropy):
+            return self(images), {}, None
+        logits, auxiliary, *rest = self._forward_auxiliary(images)
+        return logits, auxiliary if self.auxiliary_weight else {}, rest[0] if rest else None
+
+    def _distance_to_mirrored(self, images: Tensor, heads: list[Tensor]) -> Tensor:
+        axis = self.flips[int(torch.randint(len(self.flips), ()))]
+        logits, auxiliary, _ = self._heads(images.flip(2 + axis))
+        pairs = zip(heads, [logits, *auxiliary.values()], strict=True)
+        probabilities = self.problem.probabilities
+        distances = [(probabilities(here) - probabilities(there)).square().sum(dim=1) for here, there in pairs]
+        return torch.stack(distances).mean()
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         return self.problem.loss(
@@ -197,6 +267,12 @@ class ClassificationTask(L.LightningModule):
             probabilities=self.problem.probabilities(logits.double()).numpy(),
             labels=joined["labels"][order].numpy(),
         )
+
+
+def one_sidedness(gate: Tensor) -> Tensor:
+    """gate: (B, 2), rows sum to 1; returns the mean of 1 - H / log 2: 0 where both streams weigh alike, at most 1."""
+    entropy = -torch.xlogy(gate, gate.clamp(min=1e-12)).sum(dim=1)
+    return (1 - entropy / math.log(2)).mean()
 
 
 def _mean_of_processes(value: Tensor) -> Tensor:

@@ -26,10 +26,12 @@ def metrics(
     task: "ClassificationTask",
     datamodule: "ImageDataModule",
     outputs: Mapping[str, "Outputs | Averaged"],
+    *,
+    more: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Scores of each split with their uncertainty, and what they were measured on: most of `metrics.json`.
 
-    A run that is no result (it saw a part of its splits, or was not tested) has the scores alone.
+    A run that is no result (it saw a part of its splits, or was not tested) has the scores alone. With `more` beside.
     """
     from scale.evaluation.metrics import scores
     from scale.runs.provenance import hardware
@@ -60,6 +62,7 @@ def metrics(
         "hardware": hardware(trainer.strategy.root_device.type, trainer.world_size),
         "precision": str(trainer.precision),
         **(_assess(config, found, problem.name, info.labels) if whole and "test" in outputs else {}),
+        **(more or {}),
     }
 
 
@@ -101,7 +104,7 @@ def write(
     write_json(folder / run_inputs.NAME, inputs)
     for split, found in outputs.items():
         write_predictions(folder, split, found)
-        if not partial:  # an official file has a row for every sample
+        if not metrics["partial"]:  # an official file has a row for every sample
             official.write(
                 folder / runs.PREDICTIONS,
                 found.probabilities,
@@ -145,7 +148,7 @@ def _mistaken(
     return dict(zip(rows, images, strict=True))
 
 
-def choice(config: DictConfig, task: "ClassificationTask", image_shape: Sequence[int], folder: Path) -> str:
+def choice(config: DictConfig, task: "ClassificationTask", datamodule: "ImageDataModule", folder: Path) -> str:
     """What the model is called: the option of the group `model` that was given, else the class."""
     from hydra.core.hydra_config import HydraConfig
 
@@ -157,7 +160,8 @@ def choice(config: DictConfig, task: "ClassificationTask", image_shape: Sequence
     else:  # called from Python
         named = [text.removeprefix("model=") for text in read_overrides(folder) if text.startswith("model=")]
         found = named[-1] if named else type(task.net).__name__
-    return model_name(config, choice=str(found), spatial_dims=len(image_shape) - 1)
+    dims = max(module.info.spatial_dims for module in datamodule.members.values())
+    return model_name(config, choice=str(found), spatial_dims=dims)
 
 
 def describe(datamodule: "ImageDataModule") -> str:

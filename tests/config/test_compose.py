@@ -30,7 +30,7 @@ def test_every_option_of_every_group_composes(group):
 
 
 def test_every_data_set_composes():
-    assert set(catalog.FLAGS) | {"phantom2d", "phantom3d", "npz", "folder"} == set(config.options("data"))
+    assert set(catalog.FLAGS) | {"phantom2d", "phantom3d", "npz", "folder", "joint"} == set(config.options("data"))
     for flag in catalog.FLAGS:
         assert config.compose([f"data={flag}"]).data.flag == flag
 

@@ -26,6 +26,8 @@ def test_kind(key, expected):
 def test_every_key_of_the_table_exists():
     """A key that was renamed in `conf/` and not here would silently have another kind."""
     present = {key for name in ("breastmnist", "phantom3d") for key, _ in flat(plain(config.compose([f"data={name}"])))}
+    together = config.compose(["data=joint", "data.sets=[phantom2d,phantom3d]"])
+    present |= {key for key, _ in flat(plain(together))}
     present |= {"data.path", "callbacks.rank_watch", "trainer.strategy", "trainer.num_nodes", "trainer.sync_batchnorm"}
     present |= {"trainer.profiler", "data.labels"}
     present |= {"logger.any"}  # none by default

@@ -5,7 +5,6 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -27,6 +26,7 @@ from scale.data.store import Split
 from scale.runs import CHECKPOINTS, PREDICTIONS
 from scale.runs.load import Run, load_run
 from scale.runs.predict import find_device, predict
+from scale.runs.sets import home
 from scale.runs.verify import wrong_predictions
 
 log = logging.getLogger("scale")
@@ -184,7 +184,7 @@ def prepare(config: DictConfig) -> Job:
     if isinstance(config.target, int) and not 0 <= config.target < problem.columns:
         raise ValueError(f"target={config.target} does not exist: the classes are 0 to {problem.columns - 1}")
     others = {
-        str(Path(folder).name): load_run(folder, checkpoint=config.checkpoint, allow=config.allow)
+        home(folder).name: load_run(folder, checkpoint=config.checkpoint, allow=config.allow)
         for folder in config.compare
     }
     for name, other in others.items():
@@ -227,7 +227,7 @@ def prepare(config: DictConfig) -> Job:
 def _other_epoch(run: Run, checkpoint: str, device: str) -> Run | None:
     """The run at its other checkpoint; None where the file was removed, or has the same weights and so says nothing."""
     other = "last" if checkpoint == "best" else "best"
-    if not (run.folder / CHECKPOINTS / f"{other}.ckpt").is_file():
+    if not (home(run.folder) / CHECKPOINTS / f"{other}.ckpt").is_file():
         return None
     epoch = load_run(run.folder, checkpoint=other, allow=run.config.allow)
     own, weights = run.model.net.state_dict(), epoch.model.net.state_dict()
