@@ -225,9 +225,8 @@ def _exported(file: Path) -> Source:
     try:
         with safe_open(file, framework="pt") as opened:
             said = json.loads((opened.metadata() or {})["scale"])
-            state = {
-                key.removeprefix("net."): opened.get_tensor(key) for key in opened.keys() if key.startswith("net.")
-            }  # noqa: SIM118  no mapping
+            names = [name for name in list(opened.keys()) if name.startswith("net.")]
+            state = {name.removeprefix("net."): opened.get_tensor(name) for name in names}
         classes: Sequence[str] = said["classes"]
         shape = said["image_shape"]
         return Source(
