@@ -231,7 +231,7 @@ def _evaluate(
     trainer: "L.Trainer", task: "ClassificationTask", datamodule: "ImageDataModule", *, test: bool
 ) -> dict[str, Any]:
     """Val and, where asked for, test, once."""
-    found = {}
+    found: dict[str, Any] = {}
     for split, evaluate in {"val": trainer.validate, **({"test": trainer.test} if test else {})}.items():
         task.outputs = None  # a split that is not evaluated must not be given another one's outputs
         evaluate(task, datamodule=datamodule, verbose=False)
