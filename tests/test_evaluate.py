@@ -9,7 +9,7 @@ from scale import evaluate
 def config(**given):
     """As the command line would make it."""
     schema = {"run": None, "runs": None, "predictions": None, "output": None, "report": False}
-    schema |= {"corruptions": None, "accelerator": "auto"}
+    schema |= {"corruptions": None, "accelerator": "auto", "set": None, "heads": False}
     schema["evaluation"] = {"tta": False, "calibrate": None, "threshold": None, "coverage": None}
     return OmegaConf.merge(OmegaConf.create({**schema, "data": {}}), OmegaConf.create(given))
 

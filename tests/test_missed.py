@@ -92,6 +92,7 @@ def test_wandb_is_told_whether_the_run_failed(failed, monkeypatch):
     from lightning.pytorch.loggers import WandbLogger
 
     codes, logger = [], WandbLogger.__new__(WandbLogger)
+    logger._save_dir = "wandb"
     monkeypatch.setattr(wandb, "finish", lambda exit_code=None, **_: codes.append(exit_code))
     monkeypatch.setattr(WandbLogger, "finalize", lambda self, status: codes.append(status))
     loggers.close_loggers([loggers.of(logger)], failed=failed)

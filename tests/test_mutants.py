@@ -59,7 +59,7 @@ def test_why_a_job_is_not_done():
     assert sweep_report._why({"folder": "", "reason": ""}) == ""
 
 
-def test_pictures_reach_wandb():
+def test_pictures_reach_wandb(tmp_path):
     wandb = pytest.importorskip("wandb")
     from lightning.pytorch.loggers import WandbLogger
     from matplotlib.figure import Figure
@@ -72,10 +72,11 @@ def test_pictures_reach_wandb():
         def __init__(self):
             """No run of W&B's."""
 
-    loggers.log_figures([Recorder()], {"a": Figure()}, step=7)
-    assert logged[0]["trainer/global_step"] == 7
+    loggers.log_figures([Recorder()], {"a": Figure()}, step=7, epoch=2, folder=tmp_path)
+    assert (logged[0]["trainer/global_step"], logged[0]["epoch"]) == (7, 2)
     assert isinstance(logged[0]["a"], wandb.Image)
-    loggers.log_figures([Recorder()], {}, step=8)
+    assert (tmp_path / "a_epoch_002.png").is_file()
+    loggers.log_figures([Recorder()], {}, step=8, epoch=2, folder=tmp_path)
     assert len(logged) == 1
 
 

@@ -24,7 +24,7 @@ from scale.training.trainer import build_trainer
 def test_configuration(dims, batch_size):
     config = scale.compose([f"experiment=official_resnet18_{dims}d"])
     assert config.model == {"_target_": "scale.models.baselines.ResNet", "depth": 18, "conv": "3d", "rgb": True}
-    assert config.optimizer == {"_target_": "torch.optim.Adam", "_partial_": True, "lr": 0.001}
+    assert config.optimizer == {"_target_": "torch.optim.Adam", "_partial_": True, "lr": 0.001, "trunk_scale": 1.0}
     assert (config.scheduler._target_, config.scheduler.factor) == ("scale.tasks.schedules.multistep", 0.1)
     assert list(config.scheduler.milestones) == [0.5, 0.75]
     assert (config.trainer.max_epochs, config.trainer.gradient_clip_val) == (100, None)

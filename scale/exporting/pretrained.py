@@ -90,7 +90,10 @@ def load_pretrained(place: str | Path, *, device: str = "cpu", allow: Sequence[s
             raise ValueError(f"version {said['version']}, not {VERSION}")
         how = Preprocessing.from_record(said["preprocessing"])
         problem = Problem(said["problem"], len(said["classes"]))
-        inputs = Inputs(how, tuple(map(str, said["classes"])), str(said["title"]))
+        classes = said["classes"]
+        if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+            raise ValueError("classes is no list of names")
+        inputs = Inputs(how, tuple(map(str, classes)), str(said["title"]))
         uncertainty = fitted(said["uncertainty"], problem.name)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{folder / CONFIG} cannot be read ({error})") from error

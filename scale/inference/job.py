@@ -230,7 +230,7 @@ def _merge(
         with replacing(folder / PREDICTIONS) as file:
             file.write(text.getvalue().encode())
         write_skipped(folder / SKIPPED, bad)
-        if explainer is not None:
+        if explainer is not None and good:
             entries = [folder / "parts" / f"{one.name}.shown" for one in shards]
             gallery.write(folder, entries, good, explainer.header)
         table = ""

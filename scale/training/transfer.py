@@ -193,7 +193,8 @@ def _of_joint(folder: Path, file: Path, metrics: Mapping[str, Any], info: "DataS
     volumes = next((source for source in sources if source.spatial_dims == 3), None)
     if nearest.spatial_dims == 3 or volumes is None:
         return nearest
-    added = {key: value for key, value in volumes.state.items() if key.split(".")[1:2] == ["volumetric"]}
+    stream = ("streams.volumetric.", "scale_attention.volumetric.")  # not its head, which asks about other labels
+    added = {key: value for key, value in volumes.state.items() if key.startswith(stream)}
     return replace(nearest, state={**parts.own_head(nearest.state, "planar"), **added})
 
 

@@ -26,7 +26,7 @@ class Weighed(nn.Module):
 
 
 def explainer(weights):
-    return Explainer(Weighed(weights), Problem("binary", 2), Attribution(batch_size=2), VIEWS)
+    return Explainer(Weighed(weights), Problem("binary", 2), Attribution(batch_size=2, baseline="zero"), VIEWS)
 
 
 def agreements(weights, method="input_x_gradient"):

@@ -83,6 +83,7 @@ def test_every_bounded_key_is_one_of_the_configuration():
         "optimizer=adam",
         "scheduler=multistep",
         "data=breastmnist",
+        "data=joint",
     )
     for choice in choices:
         more = ["data=breastmnist", "model.name=x"] if "timm" in choice else []

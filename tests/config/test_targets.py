@@ -85,7 +85,15 @@ _NO_ARGUMENTS = [
     f"~model.{name}"
     for name in (
         *("streams", "lifting", "scale_attention", "fusion", "auxiliary", "fusion_layers", "slabs", "scales"),
-        *("lifted_width", "lifted_depths", "dropout", "drop_path", "planar_widths", "volumetric_widths"),
+        *(
+            "lifted_width",
+            "lifted_depths",
+            "modality_dropout",
+            "dropout",
+            "drop_path",
+            "planar_widths",
+            "volumetric_widths",
+        ),
         *("planar_depths", "volumetric_depths", "dim", "heads"),
     )
 ]

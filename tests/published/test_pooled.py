@@ -109,8 +109,8 @@ def test_the_published_rows_hold_what_the_advice_says():
         values = [
             np.array(row["values"].split(), dtype=float)
             for row in published
-            if (row["flag"], row["variant"], row["method"], row["metric"])
-            == (flag, variant, RECOMMENDED[0], "pointing_game_causal")
+            if (row["flag"], row["variant"], row["method"], row["control"], row["metric"])
+            == (flag, variant, RECOMMENDED[0], "", "pointing_game_causal")
         ]
         assert len(values) >= pooled.ENOUGH
         assert bound == pytest.approx(slow(values, draws=4000, seed=1)[0], abs=0.02)

@@ -50,8 +50,9 @@ def test_mlflow_on_sqlite(small, tmp_path):
 def test_a_package_that_is_missing_is_named_with_its_extra(tmp_path, monkeypatch):
     import importlib.util
 
+    config = scale.compose(["logger=mlflow"])
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(
         ValueError, match=r"logger=mlflow: it is not installed: pip install 'scale-medvision\[mlflow\]'"
     ):
-        loggers.build_loggers(scale.compose(["logger=mlflow"]), tmp_path)
+        loggers.build_loggers(config, tmp_path)
