@@ -125,6 +125,7 @@ def test_commands_take_a_set(run, tmp_path, capsys):
     assert predict(compose(given, name="predict")) == 0
 
 
+@pytest.mark.slow
 def test_interrupted_and_resumed_ends_as_it_would_have(arguments, run, tmp_path, monkeypatch):
     original = JointTask.training_step
 
