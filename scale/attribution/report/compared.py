@@ -14,6 +14,7 @@ from scale.attribution.report import figures
 from scale.attribution.report import files as record
 from scale.attribution.report.colours import is_signed, limit, overlay, window
 from scale.attribution.report.job import Job
+from scale.attribution.report.page import Sample
 from scale.attribution.selection import truths
 from scale.utils.progress import Progress
 
@@ -45,32 +46,38 @@ class Row:
     said: Mapping[str, str]
 
 
-def write(job: Job, folder: Path, progress: Progress) -> None:
-    """Computes the other runs' maps of the shown samples and draws `figures/compare.png`."""
+def write(job: Job, samples: Sequence[Sample], folder: Path, progress: Progress) -> None:
+    """Computes the other runs' maps of the shown samples and draws `figures/compare.png`.
+
+    Args:
+        job: with runs to compare.
+        samples: that the page shows, with the run's own maps, in the order of the job's choices.
+        folder: of the explanations.
+        progress: told the passes that were made.
+    """
     chosen = job.choices[:SAMPLES_SHOWN]
     rows = np.array([choice.row for choice in chosen])
     images, targets = job.images(rows), torch.tensor([choice.target for choice in chosen], device=job.device)
     truth, places = truths(job.predictions["labels"])[rows], job.predictions["index"][rows]
-    masks, raw = job.masks(rows, truth), job.split.images.gather(places)
-    nets = {job.run.folder.name: job.run.model.net, **{name: other.model.net for name, other in job.others.items()}}
-    methods = shown(job.methods)
+    own, methods = job.run.folder.name, shown(job.methods)
+    nets = {own: job.run.model.net, **{name: other.model.net for name, other in job.others.items()}}
     maps: dict[str, dict[str, np.ndarray]] = {name: {} for name in nets}
+    maps[own] = {method: np.stack([sample.maps[method] for sample in samples[: len(chosen)]]) for method in methods}
     said: dict[str, list[str]] = {}
     for name, net in nets.items():
-        for method in methods:
+        for method in methods if name != own else ():
             progress.begin(f"comparing runs: {method} of {name}")
             found = job.explainer.maps(method, images, targets, net=net, step=progress.step)
             maps[name][method] = found.sum(dim=1).numpy()
         caused = job.effects(rows, truth, net=net)
         pairs = [] if caused is None else zip(caused.drop(), caused.score, strict=True)
         said[name] = [_fall(*pair) for pair in pairs] or [""] * len(rows)
-    dims = job.run.datamodule.info.spatial_dims
     table = [
         Row(
             f"#{places[n]}",
-            record.picture_of(raw[n], dims=dims),
-            None if masks is None else masks[n],
-            {name: {method: values[n] for method, values in own.items()} for name, own in maps.items()},
+            samples[n].image,
+            samples[n].mask,
+            {name: {method: values[n] for method, values in found.items()} for name, found in maps.items()},
             {name: lines[n] for name, lines in said.items()},
         )
         for n in range(len(rows))
@@ -90,7 +97,7 @@ def cost(job: Job) -> float:
     if not job.others:
         return 0.0
     each = sum(job.explainer.cost(method) for method in shown(job.methods))
-    return each * min(len(job.choices), SAMPLES_SHOWN) * (1 + len(job.others))
+    return each * min(len(job.choices), SAMPLES_SHOWN) * len(job.others)
 
 
 def draw(rows: Sequence[Row]) -> Figure:

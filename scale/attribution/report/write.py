@@ -29,7 +29,7 @@ def write_samples(job: Job, folder: Path, name: str, progress: Progress) -> list
     """Computes and writes maps, groups and a page `name` that can be used at once; returns what the page shows."""
     samples = showing.write(job, folder, progress)
     if job.others:
-        compared.write(job, folder, progress)
+        compared.write(job, samples, folder, progress)
     if job.config.groups:
         _groups(job, folder, progress)
     write_csv(folder / "quality.csv", record.QUALITY, [], digits=6)
