@@ -241,6 +241,15 @@ def test_seeds_are_compared(runs):
     assert not (run(runs / "other", "attribution.quality.samples=0") / "figures" / "compare.png").exists()
 
 
+def test_compared_runs_whose_folders_have_one_name_are_told_apart(runs, tmp_path):
+    from scale.attribution.report import job
+
+    twins = [shutil.copytree(runs / "other", tmp_path / place / "flat") for place in "ab"]
+    given = [f"run={runs / 'flat'}", f"compare=[{twins[0]},{twins[1]}]", "attribution.methods=[saliency]", *QUICK]
+    found = job.prepare(scale.compose(given, name="explain"))
+    assert list(found.others) == [str(twin) for twin in twins]
+
+
 def test_several_labels(runs):
     folder = run(runs / "labels", "attribution.methods=[gradcam_planar]", "attribution.quality.metrics=[pointing_game]")
     rows = table(folder / "samples.csv")

@@ -183,9 +183,12 @@ def prepare(config: DictConfig) -> Job:
         chosen += [name for name in CONTROLS if name not in chosen]
     if isinstance(config.target, int) and not 0 <= config.target < problem.columns:
         raise ValueError(f"target={config.target} does not exist: the classes are 0 to {problem.columns - 1}")
-    others = {
-        home(folder).name: load_run(folder, checkpoint=config.checkpoint, allow=config.allow)
-        for folder in config.compare
+    names = [home(folder).name for folder in (config.run, *config.compare)]
+    others = {  # runs whose folders have one name are told apart by their paths
+        name if names.count(name) == 1 else str(folder): load_run(
+            folder, checkpoint=config.checkpoint, allow=config.allow
+        )
+        for name, folder in zip(names[1:], config.compare, strict=True)
     }
     for name, other in others.items():
         if any(other.metrics[key] != run.metrics[key] for key in ("flag", "image_shape", "problem", "num_classes")):
