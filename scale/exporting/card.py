@@ -1,6 +1,5 @@
 """The model card, in the format that Hugging Face's hub shows."""
 
-import csv
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,8 @@ from scale.evaluation import conformal
 from scale.evaluation.bootstrap import bootstrap
 from scale.evaluation.metrics import scores
 from scale.inference.predictor import Predictor
+from scale.utils.files import read_csv
+from scale.utils.tables import markdown
 
 if TYPE_CHECKING:
     from scale.runs.load import Run
@@ -129,16 +130,21 @@ def _calibration(run: "Run", predictor: Predictor) -> str:
 def _explanations(table: Path) -> str:
     if not table.is_file():
         return "How far attribution maps of this model can be trusted was not measured (`python -m scale.explain`).\n"
-    with table.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_csv(table)
     if not rows:
         return "Attribution maps were made, but not measured.\n"
-    names = list(dict.fromkeys(row["measure"] for row in rows))
-    cells = {(row["method"], row["measure"]): row["mean"] for row in rows}
-    lines = ["| method | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-    for method in dict.fromkeys(row["method"] for row in rows):
-        lines.append(f"| {method} | " + " | ".join(cells.get((method, name), "") for name in names) + " |")
-    return "\n".join(lines) + "\n"
+    if "metric" not in rows[0]:
+        return "Attribution maps were measured by an earlier version: run `python -m scale.explain` again.\n"
+    heads = {row["metric"]: f"{row['metric']} ({row['better'] or 'described'}, n = {row['n']})" for row in rows}
+    cells = {(row["method"], row["metric"]): _interval(row) for row in rows}
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    lines = [[f"`{method}`", *(cells.get((method, name), "") for name in heads)] for method in methods]
+    return f"Mean over samples (95 % interval):\n\n{markdown(['method', *heads.values()], lines)}\n"
+
+
+def _interval(row: dict[str, str]) -> str:
+    mean, low, high = (float(row[name] or "nan") for name in ("mean", "low", "high"))
+    return f"{mean:.2f} ({low:.2f} to {high:.2f})"
 
 
 def _hardware(said: Any) -> str:

@@ -11,6 +11,7 @@ import yaml
 from PIL import Image
 
 import scale
+from scale.attribution.report.files import QUALITY
 from scale.config import compose
 from scale.export import export
 from scale.exporting import formats, network
@@ -18,6 +19,7 @@ from scale.exporting.network import VERSION
 from scale.exporting.pretrained import CONFIG, WEIGHTS
 from scale.inference.predictor import Predictor
 from scale.predict import predict
+from scale.utils.files import write_csv
 
 
 def run_export(run, output, **options):
@@ -88,6 +90,19 @@ def test_the_card(run2d, exported):
     ):
         assert part in text
     assert (exported / "README.md").read_text() == text  # the name that the hub shows
+
+
+def test_the_card_says_how_far_maps_can_be_trusted(run2d, tmp_path):
+    """The rows that explain writes, with the columns that it writes."""
+    run = tmp_path / "run"
+    shutil.copytree(run2d, run)
+    (run / "explanations").mkdir()
+    row = {"metric": "deletion_auc", "better": "lower", "mean": 0.25, "low": 0.125, "high": 0.5, "n": 24}
+    write_csv(run / "explanations" / "quality.csv", QUALITY, [{"method": "saliency", **row}])
+    run_export(run, tmp_path / "m", format="safetensors")
+    text = (tmp_path / "m" / "model_card.md").read_text()
+    assert "| method | deletion_auc (lower, n = 24) |" in text
+    assert "| `saliency` | 0.25 (0.12 to 0.50) |" in text
 
 
 def test_a_strangers_files_are_not_believed(exported, tmp_path):
