@@ -180,8 +180,9 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[st
         metrics = results.metrics(config, trainer, task, datamodule, {**outputs, **averaged}, more=more)
         if trainer.is_global_zero:
             write_averaged(folder, averaged)
+            device = trainer.strategy.root_device
             figures = results.write(
-                folder, metrics, datamodule, outputs, net=task.net, device=trainer.strategy.root_device
+                folder, metrics, datamodule, outputs, net=task.net, device=device, figures=config.report
             )
             if not is_joint(config):
                 found = functools.partial(shown.results, task, datamodule, outputs, metrics, figures, folder=folder)
@@ -190,7 +191,7 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[st
     finally:
         loggers.close_loggers(backends, failed=failed)
     if trainer.is_global_zero:
-        results.finish(folder, metrics, rerun=config.rerun)
+        results.finish(folder, metrics, report=config.report, rerun=config.rerun)
     return cast(dict[str, Any], strict(metrics))
 
 

@@ -61,6 +61,7 @@ def small(phantom_root) -> list[str]:
         "model=scale_tiny",
         "budget.min_epochs=2",
         "budget.max_epochs=2",
+        "report=false",
     ]
 
 
@@ -99,7 +100,7 @@ def _finished(factory, data, samples, *options) -> Path:
     folder = factory.mktemp(data)
     overrides = [
         f"data={data}", f"data.root={folder}/data", f"data.samples={samples}", "model=scale_tiny", "logger=none",
-        "budget.min_epochs=1", "budget.max_epochs=1", *options,
+        "budget.min_epochs=1", "budget.max_epochs=1", "report=false", *options,
     ]  # fmt: skip
     train(compose(overrides), folder / "run", overrides=overrides)
     return folder / "run"

@@ -14,6 +14,7 @@ import scale
 from scale import runs
 from scale.data import catalog, phantom
 from scale.evaluation.bootstrap import bootstrap
+from scale.reporting.refresh import refresh
 from scale.runs import read_history
 from scale.runs.predict import predict
 from scale.runs.recompute import evaluate_run, score_file
@@ -28,14 +29,14 @@ RECORD = {
     *(f"figures/test_{name}.png" for name in ("precision_recall", "score_distributions", "mistakes")),
     "report.html",
 }
-FAST = ["trainer=fast_dev_run", "model=scale_tiny", "logger=none"]
+FAST = ["trainer=fast_dev_run", "model=scale_tiny", "logger=none", "report=false"]
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, phantom_root):
     """A short run of a small phantom, with its folder and the lines it logged."""
     folder = tmp_path_factory.mktemp("runs") / "first"
-    return folder, train(scale.compose(_small(phantom_root)), folder, overrides=["seed=0"])
+    return folder, train(scale.compose(_small(phantom_root, "report=true")), folder, overrides=["seed=0"])
 
 
 def _small(root, *more):
@@ -47,6 +48,7 @@ def _small(root, *more):
         "model=scale_tiny",
         "budget.min_epochs=2",
         "budget.max_epochs=2",
+        "report=false",
         *more,
     ]
 
@@ -108,12 +110,22 @@ def catalog_names(folder):
 
 
 def test_evaluation_choices_reach_the_record_and_the_figures(tmp_path, phantom_root):
-    more = ("evaluation.calibrate=temperature", "evaluation.threshold=f1", "evaluation.coverage=0.8", "seed=3")
+    more = ("evaluation.calibrate=temperature", "evaluation.threshold=f1", "evaluation.coverage=0.8", "report=true")
     found = train(scale.compose(_small(phantom_root, *more)), tmp_path / "run")
     assert found["calibration"]["temperature"] > 0
     assert found["thresholds"]["rule"] == "f1"
     assert found["conformal"]["coverage"] == 0.8
     assert "Temperature scaling" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_without_a_report_all_else_is_there_and_it_is_made_later(tmp_path, phantom_root):
+    folder = tmp_path / "run"
+    train(scale.compose(_small(phantom_root, "report=false", "trainer.max_epochs=1")), folder)
+    files = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+    assert RECORD - files == {name for name in RECORD if name.startswith(("figures/", "report.html"))}
+    refresh(folder)
+    files = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+    assert RECORD - files == {"figures/test_mistakes.png"}  # which needs the images
 
 
 def test_loss_beside_that_of_val_has_no_auxiliary_terms(finished):
@@ -122,12 +134,12 @@ def test_loss_beside_that_of_val_has_no_auxiliary_terms(finished):
 
 
 def test_a_run_that_is_no_result_has_no_intervals_and_no_report(tmp_path, phantom_root):
-    metrics = train(scale.compose(_small(phantom_root, "trainer=fast_dev_run")), tmp_path / "part")
+    metrics = train(scale.compose(_small(phantom_root, "report=true", "trainer=fast_dev_run")), tmp_path / "part")
     assert not {"intervals", "per_class", "conformal"} & set(metrics)
     assert not (tmp_path / "part" / "report.html").exists()
     assert "(" not in outcome.table(metrics).splitlines()[1]
     metrics = train(
-        scale.compose(_small(phantom_root, "test=false", "budget.min_epochs=1", "budget.max_epochs=1")),
+        scale.compose(_small(phantom_root, "report=true", "test=false", "trainer.max_epochs=1")),
         tmp_path / "untested",
     )
     assert not {"intervals", "test"} & set(metrics)

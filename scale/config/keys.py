@@ -25,7 +25,7 @@ class Kind(Enum):
 DATA_PATHS = ("path", "root", "cache", "labels")  # keys of `data`
 _KEYS = {
     # `rank_watch` is in the record of older runs only. That the data are the same is checked by their content.
-    Kind.PLACE: """resume rerun allow_changed_code allow paths threads logger evaluation sweep callbacks.console
+    Kind.PLACE: """resume rerun allow_changed_code allow paths threads logger evaluation report sweep callbacks.console
         callbacks.rank_watch callbacks.checkpoint.every_n_minutes data.path data.labels data.root data.cache
         data.download data.verify data.num_workers data.eval_batch_size""",
     Kind.HARDWARE: """trainer.accelerator trainer.devices trainer.num_nodes trainer.strategy trainer.sync_batchnorm""",

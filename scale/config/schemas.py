@@ -59,6 +59,7 @@ class TrainConfig:
     paths: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
     test: bool = True
+    report: bool = True  # figures and report.html
     compile: bool = False
     threads: int | None = None
     evaluation: Evaluation = field(default_factory=Evaluation)

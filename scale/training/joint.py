@@ -78,6 +78,7 @@ def write(
     *,
     net: "JointNet",
     device: "torch.device",
+    figures: bool,
 ) -> dict[str, Any]:
     """Predictions, official files, figures and `metrics.json` of each set in `sets/<name>`; returns the figures."""
     from scale.runs import METRICS, verify
@@ -89,13 +90,13 @@ def write(
         place, found = folder / SETS / name, metrics["sets"][name]
         place.mkdir(parents=True, exist_ok=True)
         own = {split: of_sets[name] for split, of_sets in outputs.items()}
-        figures = outcome.write(place, found, module, own, net=net.use(name), device=device)
-        drawn |= {f"{name}/{key}": figure for key, figure in figures.items()}
+        of_set = outcome.write(place, found, module, own, net=net.use(name), device=device, figures=figures)
+        drawn |= {f"{name}/{key}": figure for key, figure in of_set.items()}
         write_json(place / METRICS, verify.sealed(found, place))
     return drawn
 
 
-def finish(folder: Path, metrics: dict[str, Any], *, rerun: str | None) -> None:
+def finish(folder: Path, metrics: dict[str, Any], *, report: bool, rerun: str | None) -> None:
     """Writes `metrics.json`, with which the run is done, and a page for each set; says what was found."""
     from scale.reporting import run_report
     from scale.runs import METRICS, resume, verify
@@ -105,7 +106,7 @@ def finish(folder: Path, metrics: dict[str, Any], *, rerun: str | None) -> None:
     kept = {**metrics, "sets": {name: _short(found) for name, found in metrics["sets"].items()}}
     write_json(folder / METRICS, verify.sealed(kept, folder))
     for name, found in metrics["sets"].items():
-        if not found["partial"] and not found["fast_dev_run"]:  # a part of the splits is no result
+        if report and not found["partial"] and not found["fast_dev_run"]:  # a part of the splits is no result
             log.info("report: %s", run_report.write(folder / SETS / name, found))
         log.info("%s\n%s", name, outcome.table(found))
     log.info("run folder: %s", folder)

@@ -89,8 +89,9 @@ def write(
     *,
     net: "torch.nn.Module",
     device: "torch.device",
+    figures: bool,
 ) -> dict[str, Any]:
-    """Predictions, official files, how the training data look to the network, and figures; returns the figures."""
+    """Predictions, official files, how the training data look to the network, and, if asked, figures; returns these."""
     from scale import runs
     from scale.evaluation import official
     from scale.inference import familiarity
@@ -122,6 +123,8 @@ def write(
             familiarity.keep(folder, net, looks)
         test = outputs["test"]
         arrays = {"index": test.index, "labels": test.labels, "probabilities": test.probabilities}
+    if not figures:
+        return {}
     history = runs.read_history(folder) if (folder / runs.HISTORY).exists() else []
     images = _mistaken(datamodule, arrays, problem) if arrays else None
     drawn = draw(metrics, arrays, history, names, title=datamodule.info.title, images=images)
@@ -200,12 +203,13 @@ def table(metrics: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def finish(folder: Path, metrics: dict[str, Any], *, rerun: str | None) -> None:
+def finish(folder: Path, metrics: dict[str, Any], *, report: bool, rerun: str | None) -> None:
     """Writes `metrics.json`, with which the run is done, and the page made from the folder; says what was found.
 
     Args:
         folder: of the run.
         metrics: gets the sums of the run's files.
+        report: whether to make the page.
         rerun: folder of the run that this one repeats.
     """
     from scale.reporting import run_report
@@ -214,7 +218,7 @@ def finish(folder: Path, metrics: dict[str, Any], *, rerun: str | None) -> None:
 
     metrics.update(verify.sealed(metrics, folder))
     write_json(folder / METRICS, metrics)
-    if not metrics["partial"] and not metrics["fast_dev_run"]:  # a part of the splits is no result
+    if report and not metrics["partial"] and not metrics["fast_dev_run"]:  # a part of the splits is no result
         log.info("report: %s", run_report.write(folder, metrics))
     log.info("%s", table(metrics))
     log.info("run folder: %s", folder)

@@ -38,6 +38,7 @@ def arguments(phantom_root):
         "budget.max_epochs=3",
         "threads=1",
         "logger=none",
+        "report=false",
     ]
 
 

@@ -49,7 +49,7 @@ def finished(tmp_path_factory, phantom_root):
     """A run with, and the same run without test-time augmentation."""
     folder = tmp_path_factory.mktemp("tta")
     small = ["data=phantom2d", f"data.root={phantom_root}", "data.samples={train: 48, val: 24, test: 32}"]
-    small += ["data.batch_size=16", "model=scale_tiny", "trainer.max_epochs=2", "logger=none"]
+    small += ["data.batch_size=16", "model=scale_tiny", "trainer.max_epochs=2", "logger=none", "report=false"]
     metrics = train(scale.compose([*small, "evaluation.tta=true"]), folder / "with")
     plain = train(scale.compose(small), folder / "without")
     return folder, metrics, plain

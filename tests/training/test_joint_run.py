@@ -157,6 +157,7 @@ def test_a_single_training_begins_with_the_joint_network_and_its_head(run, phant
             "model.lifted_width=1.0",
             "trainer=fast_dev_run",
             "optimizer.lr=1e-9",
+            "report=false",
         ),
         f"init_from={run[0]}",
     ]
