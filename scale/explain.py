@@ -17,12 +17,13 @@ FOLDER, PAGE, LOG = "explanations", "explanations.html", "explain.log"
 
 log = logging.getLogger("scale")
 HELP = """\
-usage: python -m scale.explain run=DIR [attribution=default|fast|full] [key=value ...]
+usage: python -m scale.explain run=DIR [attribution=default|all|fast|full] [key=value ...]
 
 Draws attribution maps of a run's predictions, measures how far each can be trusted, and writes DIR/explanations/. The
 page can be used as soon as the maps are drawn; the metrics follow, the expensive ones last.
 
-  python -m scale.explain run=DIR                                  every method that fits, on the most telling samples
+  python -m scale.explain run=DIR                                  a few methods, on the most telling samples: minutes
+  python -m scale.explain run=DIR attribution=all                  every method that fits, every metric
   python -m scale.explain run=DIR attribution=fast                 the maps alone
   python -m scale.explain run=DIR indices=[3,17] target=truth      samples and class of your choice
   python -m scale.explain run=DIR attribution.methods=[integrated_gradients,rollout] attribution.batch_size=4

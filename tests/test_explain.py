@@ -17,6 +17,7 @@ import scale
 from scale.attribution.checks import of_explain
 from scale.attribution.metrics.quality import METRICS
 from scale.attribution.report import files as record
+from scale.attribution.report.job import prepare
 from scale.config import ConfigError
 from scale.explain import explain
 from scale.train import train
@@ -38,7 +39,13 @@ TINY = "{train: 24, val: 12, test: 16}"
 def runs(tmp_path_factory, phantom_root):
     """A 2D and a 3D run of an epoch, and one of another network."""
     folder = tmp_path_factory.mktemp("runs")
-    common = [f"data.root={phantom_root}", f"data.samples={TINY}", "trainer.max_epochs=1", "logger=none"]
+    common = [
+        f"data.root={phantom_root}",
+        f"data.samples={TINY}",
+        "trainer.max_epochs=1",
+        "logger=none",
+        "report=false",
+    ]
     kinds = {
         "flat": ["data=phantom2d", "model=scale_tiny"],
         "solid": ["data=phantom3d", "data.size=16", "model=scale_tiny"],
@@ -74,7 +81,8 @@ def table(path):
 
 def test_everything_is_written(runs, monkeypatch):
     monkeypatch.undo()
-    folder = run(runs / "solid", "indices=[1,6]", "attribution.methods=[saliency,scale_relevance,rollout]")
+    chosen = ["attribution.methods=[saliency,scale_relevance,rollout]", "attribution.quality.metrics=[all]"]
+    folder = run(runs / "solid", "indices=[1,6]", *chosen)
     assert folder == runs / "solid" / "explanations"
     rows = table(folder / "quality.csv")
     assert list(rows[0]) == ["method", "metric", "better", "mean", "low", "high", "n"]
@@ -122,6 +130,27 @@ def test_everything_is_written(runs, monkeypatch):
     assert {row["control"] for row in table(folder / "against_random.csv")} == {"random"}
     assert {row["quantity"] for row in table(folder / "groups.csv")} == {"scale_attention", "stream_gate", "cka"}
     assert (folder / "config.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "few"),
+    [
+        ("solid", ["consensus", "integrated_gradients", "saliency", "gradcam_fusion"]),
+        ("resnet", ["consensus", "integrated_gradients", "saliency", "gradcam"]),
+    ],
+)
+def test_a_few_methods_by_default_and_all_if_asked(runs, kind, few):
+    from scale.attribution.methods.attribute import applicable
+
+    def chosen(*given):
+        job = prepare(scale.compose([f"run={runs / kind}", "accelerator=cpu", *given], name="explain"))
+        return job.methods, job.metrics
+
+    methods, metrics = chosen()
+    assert methods == [*few, "random", "edges"]
+    assert set(METRICS) - set(metrics) == {"relevance_rank", "infidelity", "sensitivity_max", "sparseness"}
+    methods, metrics = chosen("attribution=all")
+    assert (set(methods), metrics) == (set(applicable(scale.load_run(runs / kind).model.net)), list(METRICS))
 
 
 def test_the_page_can_be_used_before_the_metrics_and_a_cut_keeps_the_earlier_ones(runs, tmp_path, monkeypatch):
@@ -203,8 +232,8 @@ def test_measures_are_not_lost_by_a_quick_look(runs, tmp_path):
     assert (folder / "explanations-1" / "quality.csv").read_text() == before
 
 
-def test_all_methods_run_by_default_and_a_second_call_replaces_the_first(runs, monkeypatch):
-    folder = run(runs / "flat", "indices=[3,5]", "attribution.quality.samples=0", "groups=false")
+def test_all_methods_run_and_a_second_call_replaces_the_first(runs, monkeypatch):
+    folder = run(runs / "flat", "indices=[3,5]", "attribution=all", "attribution.quality.samples=0", "groups=false")
     arrays = np.load(folder / "samples" / "000003_chosen.npz")
     methods = {name.removeprefix("map_") for name in arrays if name.startswith("map_")}
     from scale.attribution.catalog import METHODS
@@ -265,7 +294,7 @@ def test_several_labels(runs):
 
 
 def test_a_baseline_is_explained_without_attention(runs):
-    folder = run(runs / "resnet", "indices=[0]", "attribution.quality.metrics=[sparseness]")
+    folder = run(runs / "resnet", "indices=[0]", "attribution=all", "attribution.quality.metrics=[sparseness]")
     methods = {row["method"] for row in table(folder / "quality.csv")}
     assert {"gradcam", "scale_relevance", "edges"} <= methods
     assert not any("attention" in method for method in methods)

@@ -111,6 +111,9 @@ def _methods() -> Iterable[Method]:
 METHODS = MappingProxyType({method.name: method for method in _methods()})
 # Shown first where they fit, in this order: chosen on the val splits of phantoms, over several trainings.
 RECOMMENDED = ("consensus", "integrated_gradients", "scale_relevance")
+# What is drawn where nothing else is asked for, as far as it fits: minutes of a CPU, where all take ten.
+DEFAULT = ("consensus", "integrated_gradients", "saliency", "gradcam", "gradcam_fusion")
+ALL = "all"  # in the place of names: every method that fits, every metric
 CONTROLS = tuple(name for name, method in METHODS.items() if method.kind == "control")
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from scale.attribution.catalog import METHODS
+from scale.attribution.catalog import ALL, METHODS
 from scale.config.checks import wrong_choice
 
 
@@ -16,7 +16,7 @@ def of_explain(node: Mapping[str, Any]) -> Iterator[str]:
         ("checkpoint", node["checkpoint"], ("best", "last")),
         ("attribution.baseline", maps["baseline"], ("zero", "mean", "blur")),
         ("attribution.quality.baseline", quality["baseline"], ("zero", "mean", "blur")),
-        *(("attribution.methods", name, tuple(METHODS)) for name in maps["methods"] or ()),
+        *(("attribution.methods", name, (*METHODS, ALL)) for name in maps["methods"] or ()),
     ]
     if not isinstance(node["target"], int) or isinstance(node["target"], bool):
         choices.append(("target", node["target"], ("predicted", "truth")))

@@ -146,6 +146,9 @@ def test_nearest_to_zero_is_a_gain_from_either_side():
 
 
 def test_an_unknown_measure_is_named():
-    assert measuring.check_metrics(None) == list(quality.METRICS)
+    assert measuring.check_metrics(["all"]) == list(quality.METRICS)
+    expensive = {"infidelity", "sensitivity_max"}
+    assert not expensive & set(measuring.check_metrics(None))
+    assert {"pointing_game", "deletion_auc", "randomisation"} <= set(measuring.check_metrics(None))
     with pytest.raises(ValueError, match="unknown metric 'deletion'; did you mean 'deletion_auc'"):
         measuring.check_metrics(["deletion"])

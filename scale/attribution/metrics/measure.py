@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from scale.attribution.catalog import METHODS
+from scale.attribution.catalog import ALL, METHODS
 from scale.attribution.metrics import quality
 from scale.attribution.metrics.explainer import Explainer, Step, Subjects
 from scale.config.schemas import Quality
@@ -22,15 +22,19 @@ Values = dict[str, np.ndarray]  # by metric, one value for each sample
 
 
 def check_metrics(names: Sequence[str] | None) -> list[str]:
-    """The metrics of those names, all if None; raises ValueError, with the nearest name, for one that is none."""
+    """The metrics of those names, the default ones if None; ValueError, with the nearest name, for one that is none."""
     known = list(quality.METRICS)
-    for name in names or ():
+    if names is None:
+        return [name for name, metric in quality.METRICS.items() if metric.default]
+    if ALL in names:
+        return known
+    for name in names:
         if name not in known:
             raise ValueError(
                 f"attribution.quality.metrics: unknown metric {name!r}{nearest(name, known)}; "
-                f"allowed: {', '.join(known)}"
+                f"allowed: {', '.join(known)}; {ALL}"
             )
-    return known if names is None else list(names)
+    return list(names)
 
 
 def cost(

@@ -52,6 +52,7 @@ class Metric:
         source: DOI or URL.
         needs_masks: whether the place of the lesions must be known.
         stage: 0 where the map alone is needed, 1 for curves, 2 for what repeats the map; in this order they are made.
+        default: whether it is measured where no metric is named: what speaks of faithfulness, and can be afforded.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Metric:
     source: str
     needs_masks: bool = False
     stage: int = 0
+    default: bool = True
 
 
 METRICS: Mapping[str, Metric] = {
@@ -73,7 +75,7 @@ METRICS: Mapping[str, Metric] = {
             needs_masks=True,
         ),
         Metric("relevance_mass", "higher", "share of the positive relevance inside the lesion", _ARRAS, True),
-        Metric("relevance_rank", "higher", "share of the lesion among as many top cells", _ARRAS, True),
+        Metric("relevance_rank", "higher", "share of the lesion among as many top cells", _ARRAS, True, default=False),
         Metric(
             "pointing_game_causal",
             "higher",
@@ -84,13 +86,28 @@ METRICS: Mapping[str, Metric] = {
         Metric("relevance_mass_causal", "higher", "the same where the prediction falls with the lesion", _ARRAS, True),
         Metric("deletion_auc", "lower", "score while the most relevant cells are removed first", _RISE, stage=1),
         Metric("insertion_auc", "higher", "score while the most relevant cells are given back first", _RISE, stage=1),
-        Metric("infidelity", "lower", "squared error in foretelling what removing a block costs", _YEH, stage=2),
-        Metric("sensitivity_max", "lower", "largest relative change of the map under invisible noise", _YEH, stage=2),
+        Metric(
+            "infidelity",
+            "lower",
+            "squared error in foretelling what removing a block costs",
+            _YEH,
+            stage=2,
+            default=False,
+        ),
+        Metric(
+            "sensitivity_max",
+            "lower",
+            "largest relative change of the map under invisible noise",
+            _YEH,
+            stage=2,
+            default=False,
+        ),
         Metric(
             "sparseness",
             "higher",
             "Gini index of the map: 0 even, 1 in a single cell",
             "https://doi.org/10.1109/TIT.2009.2027527",
+            default=False,
         ),
         Metric(
             "randomisation",

@@ -13,7 +13,7 @@ from torch import nn
 
 from scale import config as configuration
 from scale.attribution import selection
-from scale.attribution.catalog import CONTROLS, RECOMMENDED
+from scale.attribution.catalog import ALL, CONTROLS, DEFAULT, RECOMMENDED
 from scale.attribution.methods import attribute as methods
 from scale.attribution.metrics import measure as measuring
 from scale.attribution.metrics import stability
@@ -154,6 +154,13 @@ class Job:
         return seconds / len(images)
 
 
+def _methods(net: nn.Module, names: Sequence[str] | None) -> list[str]:
+    fitting = methods.applicable(net)
+    if names is None:
+        return [name for name in DEFAULT if name in fitting]
+    return fitting if ALL in names else list(dict.fromkeys(names))
+
+
 def prepare(config: DictConfig) -> Job:
     """Reads the run, and finds all mistakes that can be found before anything runs.
 
@@ -173,7 +180,7 @@ def prepare(config: DictConfig) -> Job:
     changes = {key: value for key, value in configuration.plain(config.data).items() if value is not None}
     run = load_run(config.run, checkpoint=config.checkpoint, data=changes, allow=config.allow)
     net, problem = run.model.net, run.model.problem
-    chosen = methods.applicable(net) if settings.methods is None else list(dict.fromkeys(settings.methods))
+    chosen = _methods(net, settings.methods)
     problems = {name: methods.obstacle(net, name) for name in chosen}
     for name, reason in problems.items():
         if reason:
