@@ -1,5 +1,9 @@
 """How the guide is built, offline: `sphinx-build -W --keep-going docs docs/_build/html` (extra `docs`)."""
 
+import ast
+import builtins
+import functools
+import importlib.util
 import os
 import re
 import shutil
@@ -8,6 +12,8 @@ import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from sphinx import addnodes
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -96,6 +102,24 @@ def skip_foreign(app: Any, what: str, name: str, obj: object, skip: bool, option
     return True if what == "module" and isinstance(home, str) and home.partition(".")[0] != "scale" else None
 
 
+@functools.cache
+def imported(module: str) -> dict[str, str]:
+    """What the names that a module imports stand for, also those that it imports for its annotations alone."""
+    spec = importlib.util.find_spec(module)
+    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8")) if spec and spec.origin else ast.Module([], [])
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module and not node.level]
+    return {one.asname or one.name: f"{node.module}.{one.name}" for node in found for one in node.names}
+
+
+def qualify(app: Any, doctree: Any) -> None:
+    """Gives the names in annotations the module that they are imported from: several classes may share one name."""
+    for node in doctree.findall(addnodes.pending_xref):
+        module, name = node.get("py:module"), node.get("reftarget", "")
+        if node.get("refdomain") != "py" or not module or "." in name:
+            continue
+        node["reftarget"] = imported(module).get(name, f"builtins.{name}" if hasattr(builtins, name) else name)
+
+
 def setup(app: Any) -> None:
     """Called by Sphinx."""
     shutil.rmtree(HERE / "_generated", ignore_errors=True)
@@ -103,4 +127,5 @@ def setup(app: Any) -> None:
     write_examples(HERE / "_generated" / "readme")
     copy_notebooks(HERE / "_generated" / "notebooks")
     app.connect("autodoc-skip-member", skip_foreign)
+    app.connect("doctree-read", qualify)
     app.connect("autodoc-process-docstring", plain_text, priority=400)  # before napoleon

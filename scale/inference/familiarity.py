@@ -71,8 +71,8 @@ def look(net: "torch.nn.Module", given: "torch.Tensor") -> "tuple[torch.Tensor, 
     """What a network makes of normalised images (B, C, *S), in one pass.
 
     Returns:
-        Logits (B, outputs), and the features (B, F) by which distances are measured: the levels' statistics, what the
-        head reads where a network has no levels to show, None of a network that has `forward` alone.
+        Logits (B, outputs), and the features (B, F) by which distances are measured. These are the levels' statistics,
+        what the head reads where a network has no levels to show, and None of a network that has `forward` alone.
     """
     if not hasattr(net, "forward_head") or not hasattr(net, "forward_features"):
         return net(given), None

@@ -7,7 +7,7 @@ import os
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from scale.readers import Picture, UnreadableError, read
 from scale.readers.arrays import picture_of
 
 CHUNK = 16  # samples that a process reads between two messages
+WHOLE = 4 << 20  # bytes of a file that are hashed at a time
 PIXELS, DONE, RECIPE = "pixels.raw", "done.jsonl", "recipe.json"
 Read = tuple[np.ndarray | None, str, str]  # uint8 or None, hash of the content, reason
 
@@ -64,26 +65,42 @@ class Pool:
         """
         known = {*self.hashes, *self.reasons}
         missing = [row for row in range(len(self.samples)) if row not in known]
-        with (self.folder / PIXELS).open("r+b") as pixels, (self.folder / DONE).open("a") as log:
-            for rows, found in read_all(self.samples, missing, self.how, workers):
-                for row, (array, digest, reason) in zip(rows, found, strict=True):
-                    if array is not None:
-                        os.pwrite(pixels.fileno(), array.tobytes(), row * self.width)
-                        self.hashes[row] = digest
-                    else:
+        with (self.folder / DONE).open("a") as log:
+            for rows, found in read_all(self.samples, missing, self.how, workers, into=self.folder / PIXELS):
+                for row, (_, digest, reason) in zip(rows, found, strict=True):
+                    if reason:
                         self.reasons[row] = reason
+                    else:
+                        self.hashes[row] = digest
                     log.write(json.dumps([row, digest, reason]) + "\n")
                 log.flush()
                 step(len(rows))
 
     def gather(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """Pictures (B, *item)."""
-        out = np.empty((len(rows), *self.item), np.uint8)
-        with (self.folder / PIXELS).open("rb") as pixels:
-            for place, row in enumerate(rows):
-                raw = os.pread(pixels.fileno(), self.width, int(row) * self.width)
-                out[place] = np.frombuffer(raw, np.uint8).reshape(self.item)
-        return out
+        return np.concatenate([np.empty((0, *self.item), np.uint8), *self.batches(rows, max(len(rows), 1))])
+
+    def batches(self, rows: Sequence[int] | np.ndarray, size: int) -> Iterator[np.ndarray]:
+        """Pictures (B, *item), at most `size` at a time, which are gone when the next but one is asked for.
+
+        The next ones are read while the caller has the last ones.
+        """
+        buffers = np.empty((2, min(size, len(rows)), *self.item), np.uint8)
+        parts = [rows[start : start + size] for start in range(0, len(rows), size)]
+        with (self.folder / PIXELS).open("rb") as pixels, ThreadPoolExecutor(1) as reader:
+
+            def fill(number: int) -> np.ndarray:
+                out = buffers[number % 2, : len(parts[number])]
+                for picture, row in zip(out, parts[number], strict=True):
+                    os.preadv(pixels.fileno(), [picture], int(row) * self.width)
+                return out
+
+            ahead = reader.submit(fill, 0) if parts else None
+            for number in range(len(parts)):
+                assert ahead is not None
+                found = ahead.result()
+                ahead = reader.submit(fill, number + 1) if number + 1 < len(parts) else None
+                yield found
 
     def remove(self) -> None:
         """Deletes the folder."""
@@ -101,19 +118,27 @@ class Pool:
 
 
 def read_all(
-    samples: Sequence[Sample], rows: Sequence[int], how: Preprocessing, workers: int
+    samples: Sequence[Sample], rows: Sequence[int], how: Preprocessing, workers: int, *, into: Path | None = None
 ) -> Iterator[tuple[list[int], list[Read]]]:
-    """Chunks of rows with what was read, in order; a few chunks are on their way at a time."""
+    """Chunks of rows with what was read, in order; a few chunks are on their way at a time.
+
+    Args:
+        samples: of which the rows are read.
+        rows: places in `samples`.
+        how: what is done to each.
+        workers: processes; 1 reads in this one.
+        into: file in which the process that reads a picture puts it, at the place of its row, instead of returning it.
+    """
     chunks = [list(rows[start : start + CHUNK]) for start in range(0, len(rows), CHUNK)]
     if workers <= 1 or len(chunks) <= 1:
         for chunk in chunks:
-            yield chunk, read_chunk([samples[row] for row in chunk], how)
+            yield chunk, _read_chunk(chunk, [samples[row] for row in chunk], how, into)
         return
     context = multiprocessing.get_context("spawn")  # the parent may have threads, which a fork would not survive
     waiting: deque[tuple[list[int], Future[list[Read]]]] = deque()
     with ProcessPoolExecutor(workers, mp_context=context) as executor:
         for chunk in chunks:
-            waiting.append((chunk, executor.submit(read_chunk, [samples[row] for row in chunk], how)))
+            waiting.append((chunk, executor.submit(_read_chunk, chunk, [samples[row] for row in chunk], how, into)))
             if len(waiting) > 4 * workers:
                 first, future = waiting.popleft()
                 yield first, future.result()
@@ -122,9 +147,16 @@ def read_all(
             yield first, future.result()
 
 
-def read_chunk(samples: Sequence[Sample], how: Preprocessing) -> list[Read]:
+def _read_chunk(rows: Sequence[int], samples: Sequence[Sample], how: Preprocessing, into: Path | None) -> list[Read]:
     """Reads and preprocesses samples; what cannot be used is a reason."""
-    return [_read(sample, how) for sample in samples]
+    found = [_read(sample, how) for sample in samples]
+    if into is None:
+        return found
+    with into.open("r+b") as pixels:
+        for row, (array, _, _) in zip(rows, found, strict=True):
+            if array is not None:
+                os.pwrite(pixels.fileno(), np.ascontiguousarray(array), row * array.nbytes)
+    return [(None, digest, reason) for _, digest, reason in found]
 
 
 def picture(sample: Sample) -> Picture:
@@ -160,8 +192,11 @@ def hash_of(paths: Sequence[Path]) -> str:
     files = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path]) if file.is_file()]
     found = []
     for file in files:
-        with file.open("rb") as stream:
-            found.append(hashlib.file_digest(stream, "sha256").hexdigest())
+        with file.open("rb", buffering=0) as stream:
+            digest = hashlib.sha256()
+            while part := stream.read(WHOLE):  # `file_digest` clears a buffer that is larger than most images
+                digest.update(part)
+            found.append(digest.hexdigest())
     return found[0] if len(found) == 1 else hashlib.sha256("".join(sorted(found)).encode()).hexdigest()
 
 

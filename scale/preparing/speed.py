@@ -61,14 +61,19 @@ def measure(count: int, *, size: int, workers: int, rounds: int = 3) -> Rates:
                 partial(prepare, output, source=folder / "in", table=None, settings=settings, workers=workers)
             )
             output.unlink()
-            if number:
+            if not number:  # what a child is said to have had includes its parent at the fork, small as yet
+                child = _peak(resource.RUSAGE_CHILDREN)
+            else:
                 found.decode.append(count / bare[0])
                 found.decode_cpu.append(bare[1] / count)
                 found.prepare.append(count / whole[0])
                 found.prepare_cpu.append(whole[1] / count)
-    peaks = [resource.getrusage(who).ru_maxrss << 10 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    found.memory = peaks[0] + workers * peaks[1]
+    found.memory = _peak(resource.RUSAGE_SELF) + workers * child
     return found
+
+
+def _peak(who: int) -> int:
+    return resource.getrusage(who).ru_maxrss << 10
 
 
 def write_pictures(folder: Path, count: int, *, size: int) -> list[Path]:

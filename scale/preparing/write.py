@@ -59,9 +59,8 @@ def write(output: Path, pool: Pool, table: Table, skipped: Sequence[tuple[str, s
             with archive.open(f"{split}_images.npy", "w", force_zip64=True) as member:
                 head = {"descr": "|u1", "fortran_order": False, "shape": (len(index), *pool.item)}
                 np.lib.format.write_array_header_1_0(member, head)
-                for start in range(0, len(index), _ROWS):
-                    part = [table.rows[row] for row in index[start : start + _ROWS]]
-                    member.write(pool.gather(part).tobytes())
+                for pictures in pool.batches([table.rows[row] for row in index], _ROWS):
+                    member.write(memoryview(pictures).cast("B"))
             arrays = {"labels": table.labels[index], "index": index}
             if table.fold is not None:
                 arrays["fold"] = table.fold[index]

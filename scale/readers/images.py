@@ -29,8 +29,8 @@ def read_image(path: Path) -> Picture:
             if frames > 1:
                 raise UnreadableError(f"has {frames} pages or frames: save each as a file of its own")
             image.load()
-            upright = ImageOps.exif_transpose(image)
-            values = _values(upright)
+            ImageOps.exif_transpose(image, in_place=True)
+            values = _values(image)
     except UnidentifiedImageError:
         raise UnreadableError(f"is not an image in a known format ({', '.join(FORMATS)})") from None
     except Image.DecompressionBombError as error:
@@ -63,7 +63,7 @@ def _values(image: "object") -> np.ndarray:
         return _grey_if_palette(Image.alpha_composite(black, image.convert("RGBA")).convert("RGB"), mode)
     if mode == "L":
         return np.asarray(image)
-    return _grey_if_palette(image.convert("RGB"), mode)
+    return _grey_if_palette(image if mode == "RGB" else image.convert("RGB"), mode)
 
 
 def _grey_if_palette(image: "object", mode: str) -> np.ndarray:
