@@ -97,9 +97,10 @@ def plain_text(app: Any, what: str, name: str, obj: object, options: Any, lines:
 
 
 def skip_foreign(app: Any, what: str, name: str, obj: object, skip: bool, options: Any) -> bool | None:  # noqa: PLR0917
-    """What a module imports from a library is none of its members."""
-    home = getattr(obj, "__module__", None)
-    return True if what == "module" and isinstance(home, str) and home.partition(".")[0] != "scale" else None
+    """What a module imports is none of its members, but for what a package takes from its own modules."""
+    home, here = getattr(obj, "__module__", None), app.env.temp_data.get("autodoc:module")
+    foreign = isinstance(home, str) and isinstance(here, str) and not f"{home}.".startswith(f"{here}.")
+    return True if what == "module" and foreign else None
 
 
 @functools.cache

@@ -13,7 +13,7 @@ from scale.training import loggers
 @pytest.mark.slow
 def test_mlflow_on_sqlite(small, tmp_path):
     pytest.importorskip("mlflow", reason="the extra `mlflow` is not installed")
-    given = [*small, "logger=mlflow", "logger.mlflow.samples=4", "logger.mlflow.log_model=true"]
+    given = [*small, "report=true", "logger=mlflow", "logger.mlflow.samples=4", "logger.mlflow.log_model=true"]
     given += [f"paths.runs={tmp_path / 'runs'}", "logger.mlflow.log_predictions=true", "+logger.mlflow.tags.who=me"]
     config = scale.compose(given)
     metrics = train(config, tmp_path / "run", overrides=given)
