@@ -1,5 +1,6 @@
 """From a random sample of mutants, those for which reading had found no test that would notice: one test each."""
 
+import itertools
 import os
 import signal
 import time
@@ -22,7 +23,8 @@ from scale.models.scale_net import ScaleNet
 from scale.preparing import job as preparing
 from scale.preparing.splits import SPLITS
 from scale.published import pooled
-from scale.reporting import data_page
+from scale.reporting import comparison, data_page
+from scale.runs import heads
 from scale.runs.reading import check_complete
 from scale.sweeps import callback
 from scale.sweeps import job as sweep_job
@@ -92,10 +94,35 @@ def test_a_map_is_signed_where_a_value_is_negative():
     assert colours.is_signed(np.array([])) is False
 
 
-def test_a_bias_field_leaves_the_centre_alone():
-    field = corruptions_volumes.bias_field(np.ones((3, 9, 9, 9, 1), np.float32), 0.5, np.random.default_rng(0))
-    assert np.allclose(field[:, 4, 4, 4], 1)
-    assert field.std() > 0.05
+def test_a_bias_field_is_the_exponential_of_a_polynomial_of_third_order():
+    field = corruptions_volumes.bias_field(np.ones((1, 9, 9, 9, 1), np.float32), 0.5, np.random.default_rng(0))
+    z, y, x = np.meshgrid(*[np.linspace(-1, 1, 9)] * 3, indexing="ij")
+    powers = [power for power in itertools.product(range(4), repeat=3) if 1 <= sum(power) <= 3]  # all but the constant
+    terms = np.stack([(z**i * y**j * x**k).ravel() for i, j, k in powers], axis=1)
+    factors, *_ = np.linalg.lstsq(terms, np.log(field).ravel(), rcond=None)
+    assert np.allclose(terms @ factors, np.log(field).ravel(), atol=1e-5)
+    assert len(factors) == 19
+    assert 0 < abs(factors).min() < abs(factors).max() < 0.5
+
+
+def test_folds_are_not_compared_with_one_another(monkeypatch, tmp_path, capsys):
+    """Each has other test samples."""
+    asked = []
+    monkeypatch.setattr(comparison, "write", lambda path, settings, title: asked.extend(settings) or [])
+    groups = [
+        {"flag": "mine", "size": 28, "model": "scale", "data.fold": f, "optimizer.lr": r, "folders": ["a"]}
+        for f in ("0", "1")
+        for r in ("1e-3", "1e-2")
+    ]
+    sweep_report.compare(tmp_path, groups, ["data.fold", "optimizer.lr"])
+    assert [(one.data, one.name) for one in asked] == [
+        (f"mine, 28, fold {fold}", f"scale, optimizer.lr={rate}") for fold in (0, 1) for rate in ("1e-3", "1e-2")
+    ]
+
+
+def test_heads_of_a_run_that_was_not_tested():
+    found = {"val": {"answer": {"auc": 0.5, "acc": 0.25, "loss": 1.0}}, "weights": {"planar": 1.0}}
+    assert "0.500  0.250  1.000" in heads.table(found)
 
 
 @pytest.mark.parametrize("shape", [[1, 0, 28], [1, 28, 0, 28], [0, 28, 28], [1, 28], [1, 4097, 28]])

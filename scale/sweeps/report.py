@@ -17,6 +17,7 @@ from scale.utils.tables import spread
 
 CSV, MARKDOWN, JOBS = "sweep.csv", "sweep.md", "jobs.csv"
 SHOWN = ("data", "model", "data.size", "seed")  # keys that have columns of their own
+FOLD = "data.fold"  # of which each has a test part of its own
 FIGURES = {"auc": "test", "acc": "test", "val_auc": "val"}
 PEERS = ("published_auc", "published_auc_method", "published_acc", "published_acc_method")
 
@@ -45,7 +46,7 @@ def write(root: str | Path) -> bool:
     write_text(root / MARKDOWN, f"# {root.name}\n\n{text}\n")
     page = compare(root, groups, varied)
     print(f"{text}\n\nsweep folder: {root}\ntables: {root / MARKDOWN}, {root / CSV}, {root / JOBS}", flush=True)
-    if "data.fold" in varied or any("data.fold" in row["settings"] for row in rows):
+    if FOLD in varied or any(FOLD in row["settings"] for row in rows):
         from scale.sweeps import out_of_fold  # builds the runs' data modules, which takes torch
 
         for line in out_of_fold.write(root, rows):
@@ -61,8 +62,9 @@ def compare(root: Path, groups: Sequence[Mapping[str, Any]], varied: Sequence[st
 
     settings = [
         comparison.Setting(
-            data=f"{catalog.title(group['flag'])}, {group['size']}",
-            name=", ".join([str(group["model"]), *(f"{key}={group[key]}" for key in varied)]),
+            data=f"{catalog.title(group['flag'])}, {group['size']}"
+            + (f", fold {group[FOLD]}" if FOLD in varied else ""),
+            name=", ".join([str(group["model"]), *(f"{key}={group[key]}" for key in varied if key != FOLD)]),
             folders=[Path(folder) for folder in group["folders"]],
         )
         for group in groups

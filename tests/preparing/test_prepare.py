@@ -62,6 +62,7 @@ def test_a_folder_of_classes(tmp_path):
     assert seen == 24
     record = yaml.safe_load(found.companion.read_text())
     assert record["classes"] == ["cat", "dog"]
+    assert record["counts"] == {s: sum(r["split"] == s for r in table) for s in ("train", "val", "test")}
     assert record["problem"] == "binary"
     assert record["preprocessing"]["size"] == [20, 20]
     assert (found.folder / "sheets" / "00-cat.png").is_file()

@@ -108,6 +108,7 @@ def test_what_cannot_be_used_is_answered_with_the_reason(client):
         answer = post(client, name, content)
         assert answer.status_code == 422, name
         assert words in answer.json()["detail"], name
+    assert client.post("/api/predict", content=iter([b"no length"])).status_code == 411
     large = post(client, "large.png", bytes(400_000))
     assert large.status_code == 413
     assert "300,000 bytes" in large.json()["detail"]
