@@ -120,6 +120,14 @@ def test_folds_are_not_compared_with_one_another(monkeypatch, tmp_path, capsys):
     ]
 
 
+def test_a_classs_name_stands_beside_the_middle_of_its_bars():
+    split = SimpleNamespace(counts=np.array([2, 4]), images=6)
+    found = SimpleNamespace(names=["a", "b"], splits=dict.fromkeys(("train", "val", "test"), split))
+    (axes,) = data_page.shares(found).axes
+    bars = np.array([bar.get_y() + bar.get_height() / 2 for bar in axes.patches]).reshape(3, 2)
+    assert np.allclose(axes.get_yticks(), bars.mean(axis=0))
+
+
 def test_heads_of_a_run_that_was_not_tested():
     found = {"val": {"answer": {"auc": 0.5, "acc": 0.25, "loss": 1.0}}, "weights": {"planar": 1.0}}
     assert "0.500  0.250  1.000" in heads.table(found)

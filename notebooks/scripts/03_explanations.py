@@ -23,7 +23,7 @@ print(f"test AUC {metrics['test']['auc']:.3f}")
 
 # %% [markdown]
 # One positive that the network gets right, with its lesion outlined, explained by a gradient method, by raw attention and by two
-# controls that know nothing of the network. All code below is also what `python -m scale.explain run=DIR` runs, for every method.
+# controls that know nothing of the network. All code below is also what `python -m scale.explain run=DIR` runs.
 
 # %%
 import warnings

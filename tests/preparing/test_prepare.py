@@ -254,7 +254,7 @@ def test_the_data_module_prepares_once(tmp_path, monkeypatch):
 def test_impossible_settings():
     for wrong in (
         {"symmetry": "mirror"}, {"window": "lungs"}, {"window": "lung", "intensity": "as_is"}, {"duplicates": "drop"},
-        {"fractions": (0.5, 0.5, 0.5)}, {"folds": 1}, {"size": 0},
+        {"fractions": (0.5, 0.5, 0.5)}, {"fractions": (0, 0.5, 0.5)}, {"folds": 1}, {"size": 0},
     ):  # fmt: skip
         with pytest.raises(ValueError, match=next(iter(wrong))):
             Settings(**wrong)
