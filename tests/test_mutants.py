@@ -24,12 +24,13 @@ from scale.preparing import job as preparing
 from scale.preparing.splits import SPLITS
 from scale.published import pooled
 from scale.reporting import comparison, data_page
-from scale.runs import heads
+from scale.runs import folder, heads
 from scale.runs.reading import check_complete
 from scale.sweeps import callback
 from scale.sweeps import job as sweep_job
 from scale.sweeps import report as sweep_report
 from scale.training import loggers
+from scale.utils.progress import Progress
 
 
 def test_a_launched_run_does_not_hear_slurms_warning_and_the_launcher_does_again():
@@ -118,6 +119,29 @@ def test_folds_are_not_compared_with_one_another(monkeypatch, tmp_path, capsys):
     assert [(one.data, one.name) for one in asked] == [
         (f"mine, 28, fold {fold}", f"scale, optimizer.lr={rate}") for fold in (0, 1) for rate in ("1e-3", "1e-2")
     ]
+
+
+def test_a_log_gets_a_line_now_and_then(caplog):
+    caplog.set_level("INFO", "scale")
+    progress = Progress(100, bar=False)
+    progress.begin("maps")
+    progress.step(10)
+    assert not caplog.messages
+    progress._said -= 21  # seconds
+    progress.step(15)
+    assert [" ".join(line.split()[:2]) for line in caplog.messages] == ["25 %"]
+    progress.step(15)
+    assert len(caplog.messages) == 1
+
+
+def test_what_goes_on_with_a_run_that_a_full_disk_ended(tmp_path):
+    assert folder.cure(tmp_path) == "give the same command again"
+    (tmp_path / "checkpoints").mkdir()
+    assert folder.cure(tmp_path) == "give the same command again"
+    (tmp_path / "checkpoints" / "last.ckpt").touch()
+    assert folder.cure(tmp_path) == f"resume the run with python -m scale.train resume={tmp_path}"
+    (tmp_path / "metrics.json").touch()  # trained, and evaluated
+    assert "report=true" in folder.cure(tmp_path)
 
 
 def test_a_classs_name_stands_beside_the_middle_of_its_bars():
