@@ -17,7 +17,7 @@ from scale import explain
 from scale.attribution.methods.grid import MIDDLE_STRIDE, InputGrid
 from scale.attribution.report import colours
 from scale.attribution.report.trust_table import clear_best
-from scale.config import ConfigError, checks
+from scale.config import ConfigError, checks, keys
 from scale.data import corruptions_volumes
 from scale.models.scale_net import ScaleNet
 from scale.preparing import job as preparing
@@ -150,6 +150,11 @@ def test_a_classs_name_stands_beside_the_middle_of_its_bars():
     (axes,) = data_page.shares(found).axes
     bars = np.array([bar.get_y() + bar.get_height() / 2 for bar in axes.patches]).reshape(3, 2)
     assert np.allclose(axes.get_yticks(), bars.mean(axis=0))
+
+
+def test_what_an_old_record_does_not_say_is_what_is_done_by_default():
+    config = scale.compose(["data=phantom2d"])
+    assert {key: OmegaConf.select(config, key, default="absent") for key in keys.LATER} == keys.LATER
 
 
 def test_heads_of_a_run_that_was_not_tested():
