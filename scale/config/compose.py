@@ -216,7 +216,8 @@ def _explain(error: Exception, override: str, config: DictConfig | None, name: s
     if config is not None and (
         "Could not override" in text[0] or "not in struct" in " ".join(text) or "Key '" in " ".join(text)
     ):
-        inside = re.search(r"full_key: (\S+)", str(error)) if (directory() / key).is_dir() else None
+        inside = re.search(r"full_key: (\S+)", f"{error}\n{error.__cause__}")
+        inside = inside if inside and (inside[1].startswith(f"{key}.") or (directory() / key).is_dir()) else None
         given = f"{inside[1]}: " if inside else ""
         if not inside and _takes(config, key):
             return f"{prefix}the configuration does not have this key, but its target takes it: write +{override}"

@@ -82,7 +82,7 @@ def expand(arguments: Sequence[str]) -> list[str]:
             )
     whole = options_first([*kept, *others, f"{key}={_quoted(folder)}"])
     composed = [*kept, *own_options.overrides, f"{key}={_quoted(folder)}"]
-    vetting.check(composed, own_options.overrides, folder, config_dir=own_options.config_dir)
+    vetting.check(composed, kept, own_options.overrides, folder, config_dir=own_options.config_dir)
     # Hydra takes the last of equal keys: what is given now counts more than what is recorded, and the folder most.
     return [*whole, *([f"hydra.run.dir={_quoted(folder)}"] if key == "resume" else [])]
 

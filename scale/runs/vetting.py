@@ -12,7 +12,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from scale.config import targets
-from scale.config.compose import compose_unchecked, directory
+from scale.config.compose import ConfigError, compose, compose_unchecked, directory
 from scale.config.keys import flat, plain
 from scale.runs.reading import ANOTHER, OVERRIDES
 
@@ -51,22 +51,29 @@ def kept(recorded: Sequence[str], folder: Path) -> list[str]:
     return found
 
 
-def check(overrides: Sequence[str], given: Sequence[str], folder: Path, *, config_dir: str | None) -> None:
+def check(
+    overrides: Sequence[str], recorded: Sequence[str], given: Sequence[str], folder: Path, *, config_dir: str | None
+) -> None:
     """Compares what recorded and given overrides make together with what the user gave.
 
     Args:
         overrides: both, as they will be composed.
+        recorded: those of the record.
         given: those of the command line.
         folder: of the record.
         config_dir: further folder of options, of the command line.
 
     Raises:
         TargetError: the record names code that is neither ours nor the user's.
-        ValueError: it says where something is to be written.
+        ValueError: it says where something is to be written, or what cannot be composed.
     """
     try:
         config = plain(compose_unchecked(overrides, config_dir=config_dir))
     except (HydraException, OmegaConfBaseException):
+        try:
+            compose(recorded, config_dir=config_dir)
+        except ConfigError as error:
+            raise ValueError(f"{folder / OVERRIDES}: {error.problems[0]}") from error
         return  # the check of the command line says why
     words = [text for text in given if not text.startswith(("resume=", "rerun="))]
     if config_dir is not None:

@@ -47,6 +47,17 @@ def _shell(marker):
     return {"_target_": "torch.utils.collect_env.run", "command": f"touch {marker}"}
 
 
+def test_a_recorded_override_that_cannot_be_is_said_to_be_the_records(begun):
+    """A bit of `test` in `data.samples` was flipped."""
+    path = begun / "overrides.yaml"
+    path.write_text(path.read_text().replace("test:", "tdst:"))
+    with pytest.raises(ValueError, match="no such key") as error:
+        resume.expand([f"resume={begun}"])
+    assert str(error.value).startswith(f"{path}: data.samples=")
+    assert "data.samples.tdst: there is no such key; did you mean 'data.samples.test'" in str(error.value)
+    assert "command line" not in str(error.value)
+
+
 @pytest.mark.parametrize("place", [*NESTED, *(f"{node}.{leaf}" for node, leaf in NESTED.items()), "task", "data.root"])
 def test_code_that_a_folder_names_does_not_run(place, copy, tmp_path):
     marker = tmp_path / "marker"
