@@ -64,6 +64,11 @@ def _labels(name: str, labels: np.ndarray, problem: str, num_classes: int) -> It
         yield f"{name}: no sample of class {_few(lacking)} among {len(labels)}, so the AUC is undefined there"
 
 
+def digests(images: np.ndarray) -> list[bytes]:
+    """A hash of each image's values (N, ...), by which exact copies are told."""
+    return [hashlib.blake2b(image.data, digest_size=16).digest() for image in np.ascontiguousarray(images)]
+
+
 def _hashes(split: Split) -> tuple[list[bytes], np.ndarray]:
     """A hash of each image, and which images have one value only."""
     sums: list[bytes] = []
@@ -72,7 +77,7 @@ def _hashes(split: Split) -> tuple[list[bytes], np.ndarray]:
         rows = np.arange(start, min(start + _PART, len(split)))
         part = split.images.gather(rows).reshape(len(rows), -1)
         constant[rows] = part.min(axis=1) == part.max(axis=1)
-        sums += [hashlib.blake2b(image.data, digest_size=16).digest() for image in np.ascontiguousarray(part)]
+        sums += digests(part)
     return sums, constant
 
 

@@ -128,18 +128,12 @@ def of_run(run: "Run", *, device: str = "cpu") -> Reference | str:
     Returns:
         It, or why there is none.
     """
-    from scale.data.datamodule import MedMNISTDataModule
-
     found = _read(run)
     if found is not None:
         return found
-    datamodule = copy.copy(run.datamodule)
-    if isinstance(datamodule, MedMNISTDataModule):  # nothing is downloaded for it
-        datamodule.source = {**datamodule.source, "download": False}
-    try:
-        datamodule.setup()
-    except (OSError, ValueError) as error:
-        return f"the run's data are not at hand ({' '.join(str(error).split()):.200})"
+    datamodule = data_of(run)
+    if isinstance(datamodule, str):
+        return datamodule
     try:
         with exclusive(run.folder / f".{NAME}.lock", hint="it is not kept"):  # shards start at the same moment
             found = _read(run) or _measured(run, datamodule, device)
@@ -149,6 +143,20 @@ def of_run(run: "Run", *, device: str = "cpu") -> Reference | str:
         log.warning("%s", error)
         found = found or _measured(run, datamodule, device)
     return found or "the network shows no features: it has no forward_features and forward_head"
+
+
+def data_of(run: "Run") -> "ImageDataModule | str":
+    """The data that a run was trained on, set up; or why they are not at hand. Nothing is downloaded."""
+    from scale.data.datamodule import MedMNISTDataModule
+
+    datamodule = copy.copy(run.datamodule)
+    if isinstance(datamodule, MedMNISTDataModule):
+        datamodule.source = {**datamodule.source, "download": False}
+    try:
+        datamodule.setup()
+    except (OSError, ValueError) as error:
+        return f"the run's data are not at hand ({' '.join(str(error).split()):.200})"
+    return datamodule
 
 
 def _measured(run: "Run", datamodule: "ImageDataModule", device: str) -> Reference | None:

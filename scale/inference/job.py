@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from scale.data.quality import digests
 from scale.inference import gallery, validation
 from scale.inference.listing import labels_of
 from scale.inference.maps import Explainer
@@ -24,6 +25,7 @@ from scale.utils.progress import Progress
 
 log = logging.getLogger("scale")
 PREDICTIONS, SKIPPED, RECORD = "predictions.csv", "skipped.csv", "prediction.json"
+IMAGE = "image"  # in a shard's file: what tells copies of an image
 
 
 @dataclass(frozen=True)
@@ -111,8 +113,8 @@ def predict(
             if explainer is not None and images:
                 explained = explainer.explain([listing.samples[row] for row in rows], np.stack(images), found)
                 gallery.keep(shown, rows, explained)
-            for row, values in zip(rows, found, strict=True):
-                file.write(json.dumps({"row": row, **values}) + "\n")
+            for row, values, image in zip(rows, found, digests(np.stack(images)) if images else [], strict=True):
+                file.write(json.dumps({"row": row, **values, IMAGE: image.hex()}) + "\n")
             for row, reason in reasons:
                 file.write(json.dumps({"row": row, "reason": reason}) + "\n")
             file.flush()
@@ -213,6 +215,7 @@ def _merge(
         chosen = [shard] if missing else shards
         found = {row: values for one in chosen for row, values in _done(folder / "parts" / f"{one.name}.jsonl").items()}
         good = sorted(row for row, values in found.items() if "reason" not in values)
+        images = [str(found[row].pop(IMAGE, "")) for row in good]
         unlike = sum(found[row]["unlike_training"] for row in good)
         bad = [(listing.samples[row].name, found[row]["reason"]) for row in sorted(found) if "reason" in found[row]]
         bad = [*listing.skipped, *bad]
@@ -237,5 +240,5 @@ def _merge(
         if labels is not None and good:
             names = [f"p_{name}" for name in predictor.inputs.classes]
             chances = np.array([[found[row][name] for name in names] for row in good])
-            table = validation.write(folder, predictor, chances, labels[good])
+            table = validation.write(folder, predictor, chances, labels[good], images=images)
     return Result(folder, len(good), len(bad), unlike, [], table)

@@ -1,31 +1,43 @@
 """External validation: metrics of files with labels, with intervals, beside the run's own test."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scale.data.quality import digests
 from scale.evaluation import conformal
 from scale.evaluation.bootstrap import bootstrap
 from scale.evaluation.metrics import scores
+from scale.inference.familiarity import data_of
 from scale.inference.predictor import Predictor
 from scale.tasks.outputs import average
 from scale.utils.files import replacing
 
+if TYPE_CHECKING:
+    from scale.runs.load import Run
+
 NAME = "validation.json"
+PART = 1024  # images in memory at a time
 
 
-def write(folder: Path, predictor: Predictor, probabilities: np.ndarray, labels: np.ndarray) -> str:
-    """Writes `validation.json`; returns it as a table.
+def write(
+    folder: Path, predictor: Predictor, probabilities: np.ndarray, labels: np.ndarray, *, images: Sequence[str]
+) -> str:
+    """Writes `validation.json`; returns it as a table, which says whether the files can validate the runs at all.
 
     Args:
         folder: to write to.
         predictor: that made the predictions.
         probabilities: (N, columns), as in `predictions.csv`.
         labels: (N, L).
+        images: (N,), hashes of what the network saw, in hexadecimal.
     """
     found: dict[str, Any] = {"external": _measured(predictor, probabilities, labels)}
+    known_to, unknown = trained_on(predictor.runs, images)
+    found["external"]["trained_on"] = None if unknown else known_to
     test = [run.predictions.get("test") for run in predictor.runs]
     known = [split for split in test if split is not None]
     if (
@@ -43,7 +55,30 @@ def write(folder: Path, predictor: Predictor, probabilities: np.ndarray, labels:
     for name in names:
         lines.append(name.ljust(width) + "".join(f"{_cell(found[split], name):>28}" for split in found))
     lines.append("coverage".ljust(width) + "".join(f"{found[split]['coverage']:>28.3f}" for split in found))
+    if unknown:
+        lines.append(f"whether files are among those that the model was trained on is not known: {unknown}")
+    elif known_to:
+        lines.append(
+            f"{known_to} of {len(labels)} files are copies of images that the model was trained or chosen on (train, "
+            "val): these figures are no external validation"
+        )
     return "\n".join(lines)
+
+
+def trained_on(runs: "Sequence[Run]", images: Sequence[str]) -> tuple[int, str]:
+    """How many of the images (hashes) are exact copies of a run's train or val samples, and why that is not known."""
+    seen: set[str] = set()
+    if not runs:
+        return 0, "an exported model has no training data"
+    for run in runs:
+        datamodule = data_of(run)
+        if isinstance(datamodule, str):
+            return 0, datamodule
+        for split in (datamodule.splits["train"], datamodule.splits["val"]):
+            for start in range(0, len(split), PART):
+                rows = np.arange(start, min(start + PART, len(split)))
+                seen.update(one.hex() for one in digests(split.images.gather(rows)))
+    return sum(image in seen for image in images), ""
 
 
 def _measured(predictor: Predictor, probabilities: np.ndarray, labels: np.ndarray) -> dict[str, Any]:

@@ -106,6 +106,26 @@ def test_labels_make_an_external_validation(run2d, tmp_path, capsys):
     assert rows_of(tmp_path / "out" / "predictions.csv")[0]["label"] == "class 0"
 
 
+@pytest.mark.parametrize(("split", "copies"), [("train", 64), ("val", 40), ("test", 0)])
+def test_files_that_the_run_was_trained_on_validate_nothing(run2d, tmp_path, capsys, split, copies):
+    """Also where a call was stopped between them."""
+    run = scale.load_run(run2d)
+    run.datamodule.setup()
+    data = run.datamodule.splits[split]
+    for number, label in enumerate(data.labels[:, 0]):
+        place = tmp_path / "in" / f"class {label}"
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(data.images.gather([number])[0]).save(place / f"{number}.png")
+    given = [f"run={run2d}", f"input={tmp_path}/in", f"output={tmp_path}/out", "workers=1", "accelerator=cpu"]
+    for _ in range(2):
+        assert predict(compose(given, name="predict")) == 0
+        said = f"{copies} of {len(data)} files are copies of images that the model was trained or chosen on"
+        assert (said in capsys.readouterr().out) == (copies > 0)
+        found = json.loads((tmp_path / "out" / "validation.json").read_text())
+        assert found["external"]["trained_on"] == copies
+    assert "image" not in (tmp_path / "out" / "predictions.csv").read_text().splitlines()[0].split(",")
+
+
 def test_labels_that_are_not_the_runs(tmp_path):
     (tmp_path / "t.csv").write_text("path,label\nt.csv,dog\n")
     listing = listing_of(tmp_path / "t.csv", ("cat", "cow"), source=None, split=None)
