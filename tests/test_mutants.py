@@ -1,7 +1,9 @@
 """From a random sample of mutants, those for which reading had found no test that would notice: one test each."""
 
 import itertools
+import json
 import os
+import shutil
 import signal
 import time
 from types import SimpleNamespace
@@ -19,17 +21,18 @@ from scale.attribution.report import colours
 from scale.attribution.report.trust_table import clear_best
 from scale.config import ConfigError, checks, keys
 from scale.data import corruptions_volumes
+from scale.inference import familiarity
 from scale.models.scale_net import ScaleNet
 from scale.preparing import job as preparing
 from scale.preparing.splits import SPLITS
 from scale.published import pooled
 from scale.reporting import comparison, data_page
-from scale.runs import folder, heads
+from scale.runs import folder, heads, resume
 from scale.runs.reading import check_complete
 from scale.sweeps import callback
 from scale.sweeps import job as sweep_job
 from scale.sweeps import report as sweep_report
-from scale.training import loggers
+from scale.training import loggers, outcome, transfer
 from scale.utils.progress import Progress
 
 
@@ -157,6 +160,38 @@ def test_what_an_old_record_does_not_say_is_what_is_done_by_default():
     assert {key: OmegaConf.select(config, key, default="absent") for key in keys.LATER} == keys.LATER
 
 
+def test_a_resumed_run_begins_with_the_file_that_it_began_with(tmp_path):
+    record = {"source": "run", "file": "run/best.ckpt", "sha256": "a"}
+    transfer._compare(record, tmp_path)  # a run that begins
+    (tmp_path / "init_from.json").write_text(json.dumps(record))
+    transfer._compare(record, tmp_path)
+    with pytest.raises(ValueError, match="is not the file that"):
+        transfer._compare({**record, "sha256": "b"}, tmp_path)
+
+
+def test_figures_that_one_of_two_runs_has_are_not_compared(tmp_path):
+    (tmp_path / "metrics.json").write_text(json.dumps({"val": {"auc": 0.5}, "test": {"auc": 0.25}}))
+    assert resume.differing({"val": {"auc": 0.75}}, tmp_path) == {"val/auc": (0.5, 0.75)}
+
+
+def test_what_stands_in_brackets_is_said():
+    metrics = {"val": {"auc": 0.5, "acc": 0.5}, "best_epoch": 3, "flag": "breastmnist"}
+    assert "in brackets" not in outcome.table(metrics)
+    metrics["intervals"] = {"val": {"auc": [0.25, 0.75], "acc": [0.25, 0.75]}}
+    assert "0.500 (0.250–0.750)" in outcome.table(metrics)
+    assert "in brackets: 95 %" in outcome.table(metrics)
+
+
+def test_how_the_training_data_look_is_read_from_the_folder(a_run, tmp_path):
+    """Where the data are gone, and not where the file is not whole."""
+    run = scale.load_run(shutil.copytree(a_run, tmp_path / "run"), data={"root": str(tmp_path / "nothing")})
+    found = familiarity.of_run(run)
+    assert isinstance(found, familiarity.Reference)
+    found.val[0] = np.nan
+    familiarity.keep(run.folder, run.model.net, found)
+    assert familiarity._read(run) is None
+
+
 def test_heads_of_a_run_that_was_not_tested():
     found = {"val": {"answer": {"auc": 0.5, "acc": 0.25, "loss": 1.0}}, "weights": {"planar": 1.0}}
     assert "0.500  0.250  1.000" in heads.table(found)
@@ -186,11 +221,12 @@ def test_what_is_said_of_prepared_images():
         samples=[SimpleNamespace(group=None)] * 3,
     )
     encoding = SimpleNamespace(problem="binary", names=["no", "yes"])
-    said = preparing._said(encoding, table, SimpleNamespace(folds=5), 2)
+    said = preparing._said(encoding, table, SimpleNamespace(folds=5, symmetry="free"), 2)
     assert said[0] == "problem=binary, 2 classes: no, yes"
     assert said[2] == "  yes: 1 train, 0 val, 1 test"
+    assert "symmetry=free: every flip and rotation keeps the label" in said
     assert said[-2:] == ["5 folds: data.fold=0..4; the splits above are those of fold 0", "2 files skipped"]
-    assert len(preparing._said(encoding, table, SimpleNamespace(folds=None), 0)) == len(said) - 2
+    assert len(preparing._said(encoding, table, SimpleNamespace(folds=None, symmetry="free"), 0)) == len(said) - 2
 
 
 def test_metrics_of_one_method_are_metrics(tmp_path):

@@ -128,7 +128,8 @@ def test_command_lines_have_no_unknown_group_key_or_option(page, tmp_path, monke
 @pytest.mark.slow
 def test_every_command_of_the_readme_runs(tmp_path):
     write_examples(tmp_path)
-    write_images(tmp_path / "IMAGES")
+    for name in ("IMAGES", "NEW_IMAGES"):
+        write_images(tmp_path / name)
     places = {"RUN": "made/phantom2d", "MINE": "made/npz", "SWEEP": "made/sweep"}
     for line in blocks.commands(README):
         if line.startswith(INSTALL) or any(part in line for part in ELSEWHERE_TESTED):

@@ -49,6 +49,7 @@ def write(path: Path, name: str, network: Deployed, said: Mapping[str, Any]) -> 
             torch.export.save(program, path, extra_files={"scale.json": text})
         else:
             _write_onnx(path, network, example, dynamic, text)
+    path.chmod(0o644)  # safetensors gives 0600, but the folder is to be shared
 
 
 def runner(path: Path, name: str, network: Deployed) -> Runner:

@@ -13,7 +13,7 @@ from scale.preparing import sheet, splits, write
 from scale.preparing.pool import Pool
 from scale.preparing.preprocess import Preprocessing
 from scale.preparing.samples import Listing, Sample, from_folder, from_npz, from_table
-from scale.preparing.settings import Settings, infer
+from scale.preparing.settings import SYMMETRIES, Settings, infer
 from scale.utils.progress import Progress
 
 log = logging.getLogger("scale")
@@ -162,6 +162,7 @@ def _said(encoding: label_names.Encoding, table: write.Table, settings: Settings
         if known
         else "no groups: give a column `group` where a patient has several"
     )
+    lines.append(f"symmetry={settings.symmetry}: {SYMMETRIES[settings.symmetry]}")
     if settings.folds:
         lines.append(f"{settings.folds} folds: data.fold=0..{settings.folds - 1}; the splits above are those of fold 0")
     if skipped:

@@ -15,7 +15,11 @@ from scale.utils.choices import suggest
 
 SIZES = {2: (28, 64, 128, 224), 3: (28, 64)}  # MedMNIST's
 PROBED = 32  # files from which size, channels and intensities are inferred
-SYMMETRIES = ("upright", "mirrored", "free")
+SYMMETRIES = {  # what augmentation may do
+    "upright": "nothing is flipped in training; where labels allow, give mirrored (left-right) or free (all ways)",
+    "mirrored": "left-right flips keep the label",
+    "free": "every flip and rotation keeps the label",
+}
 
 
 @dataclass(frozen=True)
