@@ -175,7 +175,7 @@ def test_figures_that_one_of_two_runs_has_are_not_compared(tmp_path):
 
 
 def test_what_stands_in_brackets_is_said():
-    metrics = {"val": {"auc": 0.5, "acc": 0.5}, "best_epoch": 3, "flag": "breastmnist"}
+    metrics = {"val": {"auc": 0.5, "acc": 0.5}, "best_epoch": 3, "flag": "mine", "problem": "multiclass"}
     assert "in brackets" not in outcome.table(metrics)
     metrics["intervals"] = {"val": {"auc": [0.25, 0.75], "acc": [0.25, 0.75]}}
     assert "0.500 (0.250–0.750)" in outcome.table(metrics)
