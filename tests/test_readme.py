@@ -67,7 +67,7 @@ def write_images(folder):
     rng = np.random.default_rng(0)
     for number, kind in enumerate(("dark", "light")):
         (folder / kind).mkdir(parents=True)
-        for n in range(30):
+        for n in range(50):
             pixels = rng.integers(0, 120, (28, 28)) + 100 * number
             Image.fromarray(pixels.astype("uint8")).save(folder / kind / f"{n}.png")
 
@@ -131,7 +131,7 @@ def test_every_command_of_the_readme_runs(tmp_path):
     for name in ("IMAGES", "NEW_IMAGES"):
         write_images(tmp_path / name)
     places = {"RUN": "made/phantom2d", "MINE": "made/npz", "SWEEP": "made/sweep"}
-    for line in blocks.commands(README):
+    for number, line in enumerate(blocks.commands(README)):
         if line.startswith(INSTALL) or any(part in line for part in ELSEWHERE_TESTED):
             continue
         small = line
@@ -143,8 +143,9 @@ def test_every_command_of_the_readme_runs(tmp_path):
         data = re.search(r"data=(\w+)", small)
         if data and "phantom" in data[1]:
             small += f" {FEW}"
-        if data and " -m " not in small:
-            small += f" hydra.run.dir=made/{data[1]}"
+        if data and " -m " not in small.removeprefix("python -m "):
+            first = not (tmp_path / "made" / data[1]).exists()
+            small += f" hydra.run.dir=made/{data[1]}{'' if first else number}"
         for name, place in places.items():
             small = re.sub(rf"\b{name}\b", place, small)
         run(small, tmp_path)
