@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 from omegaconf import OmegaConf
+from PIL import Image
 
 import scale
 from scale import explain
@@ -21,7 +22,9 @@ from scale.attribution.report import colours
 from scale.attribution.report.trust_table import clear_best
 from scale.config import ConfigError, checks, keys
 from scale.data import corruptions_volumes
-from scale.inference import familiarity
+from scale.exporting import network
+from scale.inference import familiarity, listing
+from scale.inference.predictor import Predictor
 from scale.models.scale_net import ScaleNet
 from scale.preparing import job as preparing
 from scale.preparing.splits import SPLITS
@@ -190,6 +193,27 @@ def test_how_the_training_data_look_is_read_from_the_folder(a_run, tmp_path):
     found.val[0] = np.nan
     familiarity.keep(run.folder, run.model.net, found)
     assert familiarity._read(run) is None
+
+
+def test_one_split_of_a_table_is_predicted(tmp_path):
+    for name in ("a.png", "b.png"):
+        Image.new("L", (8, 8)).save(tmp_path / name)
+    table = tmp_path / "t.csv"
+    table.write_text("path,label,split\na.png,x,train\nb.png,y,test\n")
+    given = {"source": tmp_path, "split": "test"}
+    assert [sample.name for sample in listing.listing_of(table, ("x", "y"), **given).samples] == ["b.png"]
+    with pytest.raises(ValueError, match=r"split=val: .*t\.csv has no samples of it"):
+        listing.listing_of(table, ("x", "y"), **{**given, "split": "val"})
+
+
+def test_an_exported_network_says_how_far_an_image_lies_from_the_training_data(a_run):
+    run = scale.load_run(a_run)
+    predictor = Predictor.of_runs([run])
+    images = np.random.default_rng(0).integers(0, 256, (3, 28, 28), np.uint8)
+    deployed = network.of_predictor(predictor)
+    found = deployed(torch.from_numpy(images[:, None]))
+    assert len(found) == len(deployed.outputs) == 3
+    assert np.allclose(found[2], predictor.raw(images)[1], rtol=1e-3)
 
 
 def test_heads_of_a_run_that_was_not_tested():
