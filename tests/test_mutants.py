@@ -7,6 +7,7 @@ import shutil
 import signal
 import time
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import numpy as np
 import pandas as pd
@@ -21,10 +22,12 @@ from scale.attribution.methods.grid import MIDDLE_STRIDE, InputGrid
 from scale.attribution.report import colours
 from scale.attribution.report.trust_table import clear_best
 from scale.config import ConfigError, checks, keys
-from scale.data import corruptions_volumes
+from scale.data import corruptions_volumes, normalisation
+from scale.evaluation import robustness
 from scale.exporting import network
 from scale.inference import familiarity, listing
 from scale.inference.predictor import Predictor
+from scale.models.layers import ResidualBlock
 from scale.models.scale_net import ScaleNet
 from scale.preparing import job as preparing
 from scale.preparing.splits import SPLITS
@@ -214,6 +217,39 @@ def test_an_exported_network_says_how_far_an_image_lies_from_the_training_data(a
     found = deployed(torch.from_numpy(images[:, None]))
     assert len(found) == len(deployed.outputs) == 3
     assert np.allclose(found[2], predictor.raw(images)[1], rtol=1e-3)
+
+
+def test_mean_and_deviation_of_a_split_are_numpys():
+    values = np.random.default_rng(0).integers(0, 256, (150, 6, 5, 3), np.uint8)
+    images = MagicMock(**{"gather.side_effect": values.__getitem__, "__len__.return_value": len(values)})
+    mean, std = normalisation.measured_statistics(images, 3)
+    assert np.allclose(mean, (values / 255).mean(axis=(0, 1, 2)), atol=1e-6)
+    assert np.allclose(std, (values / 255).std(axis=(0, 1, 2)), atol=1e-6)
+
+
+def test_training_batches_are_augmented_and_others_are_not(a_run):
+    module = scale.load_run(a_run).datamodule
+    module.setup()
+    batch = next(iter(module.eval_dataloader("val")))
+    plain = module.prepare(batch)["image"]
+    assert torch.equal(module.on_after_batch_transfer(dict(batch), 0)["image"], plain)
+    for training in (False, True):
+        module.trainer = SimpleNamespace(
+            training=training, global_step=0, precision_plugin=SimpleNamespace(convert_input=lambda batch: batch)
+        )
+        found = module.on_after_batch_transfer(dict(batch), 0)["image"]
+        assert torch.equal(found, plain) != training
+
+
+def test_classes_that_a_split_lacks():
+    assert robustness._absent(np.array([[0], [2]]), 4, "multiclass") == [1, 3]
+    assert robustness._absent(np.array([[1], [1]]), 1, "binary") == [0]
+
+
+def test_a_block_drops_nothing_unless_it_is_told():
+    block, x = ResidualBlock(4, 4, spatial_dims=2), torch.randn(8, 4, 6, 6)
+    assert torch.equal(block(x), block(x))
+    assert keys.without_own("seed", 3) == 3
 
 
 def test_heads_of_a_run_that_was_not_tested():
