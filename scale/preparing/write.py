@@ -59,8 +59,8 @@ def write(output: Path, pool: Pool, table: Table, skipped: Sequence[tuple[str, s
             with archive.open(f"{split}_images.npy", "w", force_zip64=True) as member:
                 head = {"descr": "|u1", "fortran_order": False, "shape": (len(index), *pool.item)}
                 np.lib.format.write_array_header_1_0(member, head)
-                for pictures in pool.batches([table.rows[row] for row in index], _ROWS):
-                    member.write(memoryview(pictures).cast("B"))
+                for pictures in pool.batches([table.rows[int(row)] for row in index], _ROWS):
+                    member.write(pictures.data.cast("B"))
             arrays = {"labels": table.labels[index], "index": index}
             if table.fold is not None:
                 arrays["fold"] = table.fold[index]
