@@ -241,7 +241,7 @@ def test_nan_loss_stops_and_keeps_the_last_good_checkpoint(tmp_path, phantom_roo
     assert "FloatingPointError" in (tmp_path / "run" / "train.log").read_text()
 
 
-@pytest.mark.parametrize(("dims", "conv"), [(2, "3d"), (3, "acs")])
+@pytest.mark.parametrize(("dims", "conv"), [(2, "3d"), pytest.param(3, "acs", marks=pytest.mark.slow)])
 def test_a_baseline_trains_in_the_same_harness(dims, conv, tmp_path, phantom_root):
     model = ["model=resnet18", f"model.conv={conv}", f"data=phantom{dims}d", "trainer=fast_dev_run"]
     small = [f"data.root={phantom_root}", "data.samples={train: 4, val: 4, test: 4}", "data.batch_size=2"]
@@ -352,7 +352,7 @@ def test_every_line_stands_once_on_the_console_and_in_the_log(tmp_path, phantom_
     assert logging.getLogger().level != logging.DEBUG
 
 
-LARGER = ("breastmnist", "chestmnist", "retinamnist", "vesselmnist3d")  # the others at 64 are slow tests
+LARGER = ("breastmnist", "vesselmnist3d")  # the others at 64 are slow tests
 
 
 @pytest.mark.parametrize(
