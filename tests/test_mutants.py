@@ -5,7 +5,9 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import MagicMock
 
@@ -17,7 +19,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 import scale
-from scale import explain
+from scale import explain, tune
 from scale.attribution.methods.grid import MIDDLE_STRIDE, InputGrid
 from scale.attribution.report import colours
 from scale.attribution.report.trust_table import clear_best
@@ -33,13 +35,16 @@ from scale.preparing import job as preparing
 from scale.preparing.splits import SPLITS
 from scale.published import pooled
 from scale.reporting import comparison, data_page
-from scale.runs import folder, heads, resume
+from scale.runs import folder, heads, provenance, resume
 from scale.runs.reading import check_complete
 from scale.sweeps import callback
 from scale.sweeps import job as sweep_job
 from scale.sweeps import report as sweep_report
 from scale.training import loggers, outcome, transfer
+from scale.utils import cli
 from scale.utils.progress import Progress
+
+REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def test_a_launched_run_does_not_hear_slurms_warning_and_the_launcher_does_again():
@@ -250,6 +255,20 @@ def test_a_block_drops_nothing_unless_it_is_told():
     block, x = ResidualBlock(4, 4, spatial_dims=2), torch.randn(8, 4, 6, 6)
     assert torch.equal(block(x), block(x))
     assert keys.without_own("seed", 3) == 3
+
+
+def test_small_facts_that_others_rely_on():
+    assert cli.PIPE == 128 + signal.SIGPIPE
+    assert scale.compose([]).sweep.resume is True  # a sweep's own command goes on with it
+    assert tune._command(SimpleNamespace(folder="study")) == (
+        "python -m scale.train --config-dir study experiment=best"
+    )
+
+
+@pytest.mark.skipif(not (REPOSITORY / ".git").exists(), reason="no git checkout")
+def test_the_commit_is_that_of_the_checkout():
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert provenance._git("rev-parse", "HEAD") == head.stdout.strip()
 
 
 def test_heads_of_a_run_that_was_not_tested():
