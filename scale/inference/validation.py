@@ -70,14 +70,16 @@ def trained_on(runs: "Sequence[Run]", images: Sequence[str]) -> tuple[int, str]:
     seen: set[str] = set()
     if not runs:
         return 0, "an exported model has no training data"
+    if "" in images:
+        return 0, "an earlier version predicted some of them: give another output=DIR"
     for run in runs:
         datamodule = data_of(run)
         if isinstance(datamodule, str):
             return 0, datamodule
-        for split in (datamodule.splits["train"], datamodule.splits["val"]):
-            for start in range(0, len(split), PART):
-                rows = np.arange(start, min(start + PART, len(split)))
-                seen.update(one.hex() for one in digests(split.images.gather(rows)))
+        val = datamodule.splits["val"]
+        for split, rows in ((datamodule.splits["train"], datamodule.train_indices), (val, np.arange(len(val)))):
+            for start in range(0, len(rows), PART):
+                seen.update(one.hex() for one in digests(split.images.gather(rows[start : start + PART])))
     return sum(image in seen for image in images), ""
 
 

@@ -92,7 +92,8 @@ class Pool:
             def fill(number: int) -> np.ndarray:
                 out = buffers[number % 2, : len(parts[number])]
                 for picture, row in zip(out, parts[number], strict=True):
-                    os.preadv(pixels.fileno(), [picture.data], int(row) * self.width)
+                    if os.preadv(pixels.fileno(), [picture.data], int(row) * self.width) != self.width:
+                        raise OSError(f"{self.folder / PIXELS} is cut off: delete {self.folder} and prepare again")
                 return out
 
             ahead = reader.submit(fill, 0) if parts else None
@@ -155,7 +156,8 @@ def _read_chunk(rows: Sequence[int], samples: Sequence[Sample], how: Preprocessi
     with into.open("r+b") as pixels:
         for row, (array, _, _) in zip(rows, found, strict=True):
             if array is not None:
-                os.pwrite(pixels.fileno(), np.ascontiguousarray(array).data, row * array.nbytes)
+                pixels.seek(row * array.nbytes)
+                pixels.write(np.ascontiguousarray(array).data)  # all of it, or OSError
     return [(None, digest, reason) for _, digest, reason in found]
 
 

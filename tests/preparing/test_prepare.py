@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 
@@ -213,6 +214,10 @@ def test_it_goes_on_where_it_was_stopped(tmp_path):
     fresh = Pool(tmp_path / "v", listing.samples, how)
     fresh.fill(workers=2, step=lambda count: None)  # in other processes the same
     assert np.array_equal(again.gather(range(60)), fresh.gather(range(60)))
+    os.truncate(again.folder / "pixels.raw", 59 * again.width + 1)
+    assert len(again.gather(range(59))) == 59
+    with pytest.raises(OSError, match=r"pixels\.raw is cut off"):
+        again.gather([59])
     assert again.hashes == fresh.hashes
     other = Pool(tmp_path / "w", listing.samples[1:], how)
     assert other.done == 0  # other samples begin anew
