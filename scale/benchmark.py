@@ -25,13 +25,15 @@ usage: python -m scale.benchmark [models=[scale,resnet18]] [group=option ...] [k
        python -m scale.benchmark prepare=COUNT [size=224] [workers=N]
 
 Times networks on random images of a data set's shape, in turns: samples a second in training, in Lightning's own loop
-with all that a run does in a step, and in evaluation; median and range of five rounds, and the GPU's peak memory.
+with all that a run does in a step, and in evaluation; median and range of five rounds. On a GPU also its peak memory,
+and the share of a training's time in which it runs a kernel.
 With prepare=COUNT it times scale.prepare on as many PNG files, beside Pillow's decoding of the same files.
 
   python -m scale.benchmark data=vesselmnist3d models=[scale,scale_tiny,resnet18]
   python -m scale.benchmark data=breastmnist trainer=gpu hardware=amp data.batch_size=128
   python -m scale.benchmark prepare=2000 size=224 workers=2
 """
+WARM_UP, PROFILED = 4, 12  # batches that do not count, and those that are profiled on a GPU
 LEAST = 40  # files of a preparation that is timed
 ALWAYS = ["logger=none", "callbacks.console=null", "callbacks.history=null", "callbacks.checkpoint=null", "test=false"]
 
@@ -46,6 +48,8 @@ class Speed:
         train: samples a second in training, one value a round.
         evaluate: the same in evaluation.
         memory: peak of the GPU in bytes; 0 on a CPU.
+        busy: share of the time in training in which a GPU runs a kernel, under the profiler, which slows the CPU down;
+            None on a CPU.
     """
 
     parameters: int
@@ -53,6 +57,7 @@ class Speed:
     train: list[float] = field(default_factory=list)
     evaluate: list[float] = field(default_factory=list)
     memory: int = 0
+    busy: float | None = None
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ class _Network:
     speed: Speed
 
 
-def measure(configs: Mapping[str, DictConfig], *, steps: int = 4, rounds: int = 5) -> dict[str, Speed]:
+def measure(configs: Mapping[str, DictConfig], *, steps: int | None = None, rounds: int = 5) -> dict[str, Speed]:
     """Times networks on random images of a data set's shape, in turns, so that what else runs slows all of them.
 
     What is timed is Lightning's own loop over the run's own task, data module and trainer: augmentation, normalisation,
@@ -73,7 +78,8 @@ def measure(configs: Mapping[str, DictConfig], *, steps: int = 4, rounds: int = 
 
     Args:
         configs: of a run with each network, by the network's name.
-        steps: batches in a round; one more comes before them and does not count.
+        steps: batches in a round; some more come before them and do not count. 4 if None, or 40 on a GPU, where the
+            time is taken once all of them have ended, as in a training nothing waits for a single one.
         rounds: that count; one more comes first, in which kernels are chosen.
     """
     import torch
@@ -82,7 +88,9 @@ def measure(configs: Mapping[str, DictConfig], *, steps: int = 4, rounds: int = 
 
     for config in configs.values():
         hardware.check(config)
-    networks = {name: _prepare(config) for name, config in configs.items()}
+    gpu = torch.cuda.is_available() and all(config.trainer.accelerator != "cpu" for config in configs.values())
+    steps = steps or (40 if gpu else 4)
+    networks = {name: _prepare(config, batches=steps + WARM_UP) for name, config in configs.items()}
     for number in range(rounds + 1):
         for network in networks.values():
             hardware.prepare(network.config)
@@ -94,6 +102,8 @@ def measure(configs: Mapping[str, DictConfig], *, steps: int = 4, rounds: int = 
                 network.speed.evaluate.append(evaluate)
             if torch.cuda.is_available():
                 network.speed.memory = max(network.speed.memory, torch.cuda.max_memory_allocated())
+    for network in networks.values() if gpu else ():
+        network.speed.busy = _busy(network)
     return {name: network.speed for name, network in networks.items()}
 
 
@@ -105,11 +115,11 @@ def table(found: Mapping[str, Speed]) -> str:
     for name, speed in found.items():
         row = [f"`{name}`", f"{speed.parameters / 1e6:.2f}", f"{speed.macs / 1e9:.3f}"]
         row += [f"{statistics.median(s):.1f} ({min(s):.1f}–{max(s):.1f})" for s in (speed.train, speed.evaluate)]
-        rows.append(row + [f"{speed.memory / 2**30:.2f}"] * gpu)
-    return tables.markdown(head + ["peak GPU GiB"] * gpu, rows)
+        rows.append(row + [f"{speed.memory / 2**30:.2f}", f"{speed.busy or 0:.0%}"] * gpu)
+    return tables.markdown(head + ["peak GPU GiB", "in kernels"] * gpu, rows)
 
 
-def _prepare(config: DictConfig) -> _Network:
+def _prepare(config: DictConfig, *, batches: int) -> _Network:
     """A network's task, and a data module of random images."""
     import numpy as np
 
@@ -121,13 +131,14 @@ def _prepare(config: DictConfig) -> _Network:
     info, shape, problem = announced(config)
     datamodule = build_datamodule(config)
     count = 2 * max(config.data.batch_size, config.data.eval_batch_size)
+    rounds = -(-batches * max(config.data.batch_size, config.data.eval_batch_size) // count)  # over the same images
     size = (count, *shape[1:], *(() if shape[0] == 1 else shape[:1]))
     images = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)
     classes = 2 if problem.name == "multilabel" else problem.num_classes
     labels = np.arange(count * problem.label_width).reshape(count, -1) % classes  # each class occurs
     split = Split(Images(images), labels)
     datamodule.info, datamodule.splits = info, dict.fromkeys(("train", "val", "test"), split)
-    datamodule.train_indices = np.arange(count)
+    datamodule.train_indices = np.tile(np.arange(count), rounds)
     datamodule.setup()
     task = build_training(config, datamodule)
     return _Network(config, task, datamodule, Speed(parameters(task.net), macs(task.net, shape)))
@@ -135,47 +146,88 @@ def _prepare(config: DictConfig) -> _Network:
 
 def _round(network: _Network, steps: int) -> tuple[float, float]:
     """Samples a second in training and in evaluation."""
-    from scale.training.trainer import build_trainer
-
-    config, data = network.config.copy(), network.datamodule
-    limit = {"max_epochs": 1, "limit_train_batches": steps + 1, "limit_val_batches": 0, "num_sanity_val_steps": 0}
     rates = []
     for training in (True, False):
-        config.trainer = {**network.config.trainer, **limit, **({} if training else {"limit_val_batches": steps + 1})}
-        with tempfile.TemporaryDirectory() as folder:
-            trainer = build_trainer(config, Path(folder), samples=len(data.train_labels), logger=False)
-            clock = _clock()
-            trainer.callbacks.append(clock)  # type: ignore[attr-defined]
-            if training:
-                trainer.fit(network.task, datamodule=data)
-            else:
-                trainer.validate(network.task, datamodule=data, verbose=False)
+        clock = _clock()
+        _run(network, clock, batches=steps + WARM_UP, training=training)
+        data = network.datamodule
         size = data.batch_size if training else data.eval_batch_size
-        rates.append(size * (len(clock.ends) - 1) / (clock.ends[-1] - clock.ends[0]))
+        rates.append(size * clock.batches / clock.seconds)
     return rates[0], rates[1]
 
 
+def _run(network: _Network, callback: Any, *, batches: int, training: bool) -> None:
+    """A part of an epoch with one more callback."""
+    from scale.training.trainer import build_trainer
+
+    config, data = network.config.copy(), network.datamodule
+    limit = {"max_epochs": 1, "limit_train_batches": batches, "limit_val_batches": 0, "num_sanity_val_steps": 0}
+    config.trainer = {**network.config.trainer, **limit, **({} if training else {"limit_val_batches": batches})}
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = build_trainer(config, Path(folder), samples=len(data.train_labels), logger=False)
+        trainer.callbacks.append(callback)  # type: ignore[attr-defined]
+        if training:
+            trainer.fit(network.task, datamodule=data)
+        else:
+            trainer.validate(network.task, datamodule=data, verbose=False)
+
+
 def _clock() -> Any:
-    """A callback that notes when each batch has ended."""
+    """A callback that times the batches behind the first ones, once all of them have ended."""
     import lightning as L
     import torch
 
     class Clock(L.Callback):
-        def __init__(self) -> None:
-            self.ends: list[float] = []
+        batches, seconds = 0, 0.0
 
-        def on_train_batch_end(self, *_: Any) -> None:
-            self._note()
+        def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+            self._note(trainer.num_training_batches)
 
-        def on_validation_batch_end(self, *_: Any) -> None:
-            self._note()
+        def on_validation_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+            self._note(int(sum(trainer.num_val_batches)))
 
-        def _note(self) -> None:
-            if torch.cuda.is_available():
+        def _note(self, count: float) -> None:
+            self.batches += 1
+            skipped = min(WARM_UP, int(count) - 1)
+            if torch.cuda.is_available() and self.batches in (skipped, count):
                 torch.cuda.synchronize()
-            self.ends.append(time.perf_counter())
+            if self.batches == skipped:
+                self._start = time.perf_counter()
+            elif self.batches == count:
+                self.seconds, self.batches = time.perf_counter() - self._start, self.batches - skipped
 
     return Clock()
+
+
+def _busy(network: _Network) -> float:
+    """Share of the time in training in which a GPU runs a kernel."""
+    import lightning as L
+    import torch
+    from torch.autograd import DeviceType
+
+    class Profile(L.Callback):
+        def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *rest: Any) -> None:
+            if rest[-1] + 1 == WARM_UP:
+                torch.cuda.synchronize()
+                self.profile = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA])
+                self.profile.start()
+            elif rest[-1] + 1 == trainer.num_training_batches:
+                torch.cuda.synchronize()
+                self.profile.stop()
+
+    found = Profile()
+    _run(network, found, batches=WARM_UP + PROFILED, training=True)
+    spans = [event.time_range for event in found.profile.events() if event.device_type == DeviceType.CUDA]
+    return covered([(span.start, span.end) for span in spans])
+
+
+def covered(spans: Sequence[tuple[float, float]]) -> float:
+    """Share of the time from the first start to the last end that lies in at least one of `spans` (start, end)."""
+    total, reached = 0.0, -float("inf")
+    for start, end in sorted(spans):
+        total += max(end - max(start, reached), 0)
+        reached = max(reached, end)
+    return total / (reached - min(spans)[0])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -62,6 +62,7 @@ def of_train(node: Mapping[str, Any]) -> Iterator[str]:
             f"optimizer.fused=true with trainer.precision={trainer['precision']}: Lightning does not clip a fused "
             "optimizer's gradients in mixed precision; leave optimizer.fused out, or give trainer.gradient_clip_val=0"
         )
+    yield from _of_graphs(node)
     data = node["data"]
     own = str(data.get("_target_")).endswith(".NpzDataModule") and data.get("problem") is None
     if own and not companion.path_of(Path(str(data["path"])).expanduser()).is_file():
@@ -73,6 +74,22 @@ def of_train(node: Mapping[str, Any]) -> Iterator[str]:
             catalog.get(data["flag"]).check_size(data.get("size", 28))
         except ValueError as error:
             yield f"data: {error}"
+
+
+def _of_graphs(node: Mapping[str, Any]) -> Iterator[str]:
+    task, trainer = node["task"], node["trainer"]
+    if not task.get("cuda_graphs"):
+        return
+    if trainer.get("accelerator") not in ("gpu", "cuda", "auto"):
+        yield "task.cuda_graphs=true is for a GPU: give trainer=gpu too"
+    if trainer.get("devices", 1) != 1 or trainer.get("num_nodes", 1) != 1:
+        yield "task.cuda_graphs=true trains on one device: give trainer=gpu, with trainer.devices=1"
+    unlike = {"compile": task.get("compile"), "task.flip_consistency": task.get("flip_consistency")}
+    unlike["trainer.accumulate_grad_batches"] = trainer.get("accumulate_grad_batches", 1) != 1
+    unlike["data=joint"] = str(node["data"].get("_target_")).endswith(".JointDataModule")
+    for key, given in unlike.items():  # what a replay returns holds until the next one, of one shape
+        if given:
+            yield f"task.cuda_graphs=true is not for {key}: leave one of them out"
 
 
 def _of_transfer(node: Mapping[str, Any]) -> Iterator[str]:

@@ -27,11 +27,11 @@ _KEYS = {
     # `rank_watch` is in the record of older runs only. That the data are the same is checked by their content.
     Kind.PLACE: """resume rerun allow_changed_code allow paths threads logger evaluation report sweep callbacks.console
         callbacks.rank_watch callbacks.checkpoint.every_n_minutes data.path data.labels data.root data.cache
-        data.download data.verify data.num_workers data.eval_batch_size""",
+        data.download data.verify data.num_workers data.on_gpu data.eval_batch_size""",
     Kind.HARDWARE: """trainer.accelerator trainer.devices trainer.num_nodes trainer.strategy trainer.sync_batchnorm""",
     Kind.ARITHMETIC: """trainer.precision trainer.deterministic trainer.benchmark trainer.detect_anomaly
         trainer.profiler trainer.log_every_n_steps trainer.enable_progress_bar trainer.enable_model_summary task.compile
-        optimizer.fused matmul_precision""",
+        task.cuda_graphs optimizer.fused matmul_precision""",
     Kind.RECIPE: """model task optimizer scheduler augment budget trainer callbacks.averaging callbacks.checkpoint
         data.train_fraction data.train_samples data.batch_size data.balance data.drop_last data.normalisation
         data.grades
@@ -52,8 +52,8 @@ OWN = frozenset({"optimizer.trunk_scale"})  # keys beside a target's arguments, 
 # What earlier versions did, which had no such key: a record without it says the same.
 LATER: dict[str, Any] = {
     "freeze": "none",
-    **{"optimizer.trunk_scale": 1.0, "model.modality_dropout": 0.0},
-    **{"task.gate_entropy": 0.0, "task.flip_consistency": 0.0},
+    **{"optimizer.trunk_scale": 1.0, "model.modality_dropout": 0.0, "model.planar_resolution": "reduced"},
+    **{"task.gate_entropy": 0.0, "task.flip_consistency": 0.0, "task.cuda_graphs": False},
 }
 LISTS = ("callbacks", "logger")  # groups of named nodes, each with its own target
 # Keys of a logger's node that the program itself reads.

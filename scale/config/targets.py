@@ -14,6 +14,7 @@ OURS = frozenset(
         "scale.data.datamodule.MedMNISTDataModule",
         "scale.data.joint.JointDataModule",
         "scale.data.own.NpzDataModule",
+        "scale.data.own.ControlledDataModule",
         "scale.data.own.PhantomDataModule",
         "scale.preparing.datamodule.FolderDataModule",
         "scale.data.augment.Augment",

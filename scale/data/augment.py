@@ -112,11 +112,11 @@ class Augment:
         corners = torch.rand(total, 2, images.ndim - 2, generator=generator)
         if matrix is not None:
             images = self._move(images, matrix[rows])
-        images = self._intensity(images, factors[rows].to(images.device))
+        images = self._intensity(images, _on(images, factors[rows]))
         if self.noise:
             images = images + self._noise(images, factors[:, 3], seed=seed)[rows]
         if self.erase:
-            images = self._erase(images, corners[rows].to(images.device))
+            images = self._erase(images, _on(images, corners[rows]))
         return images.clamp(0, 1)
 
     def matrices(
@@ -161,11 +161,11 @@ class Augment:
         orientations, which = torch.unique(whole[exact], dim=0, return_inverse=True)
         places = exact.nonzero()[:, 0]
         for number, orientation in enumerate(orientations):
-            chosen = places[which == number].to(images.device)
+            chosen = _on(images, places[which == number])
             moved[chosen] = _reorient(images[chosen], orientation)
         rest = (~exact).nonzero()[:, 0]
         if len(rest):
-            theta, chosen = matrix[rest, :-1].to(images), rest.to(images.device)
+            theta, chosen = _on(images, matrix[rest, :-1].to(images.dtype)), _on(images, rest)
             grid = F.affine_grid(theta, [len(rest), *images.shape[1:]], align_corners=False)
             moved[chosen] = F.grid_sample(
                 images[chosen], grid, mode="bilinear", padding_mode=self.padding, align_corners=False
@@ -189,7 +189,7 @@ class Augment:
         generator = torch.Generator(device=images.device).manual_seed(seed)
         shape = (len(strength), *images.shape[1:])
         noise = torch.randn(shape, generator=generator, device=images.device, dtype=images.dtype)
-        return noise * (strength.to(images.device) * self.noise).view((-1,) + (1,) * (images.ndim - 1))
+        return noise * (_on(images, strength) * self.noise).view((-1,) + (1,) * (images.ndim - 1))
 
     def _erase(self, images: Tensor, corners: Tensor) -> Tensor:
         inside = torch.ones(len(images), *images.shape[2:], dtype=torch.bool, device=images.device)
@@ -203,6 +203,11 @@ class Augment:
             inside = inside & within.view(view)
         mean = images.mean(dim=tuple(range(2, images.ndim)), keepdim=True)
         return torch.where(inside.unsqueeze(1), mean, images)
+
+
+def _on(images: Tensor, values: Tensor) -> Tensor:
+    """Values that were drawn on the CPU, where the images are; nothing waits for what the GPU has yet to do."""
+    return values.to(images.device, non_blocking=True)
 
 
 def _reorient(images: Tensor, orientation: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from scale.data import catalog, digest, sampling, store
 from scale.data.augment import Augment, mirror
 from scale.data.catalog import DataSet
-from scale.data.loading import BatchDataset, TrainLoader
+from scale.data.loading import BatchDataset, TrainLoader, channels_first, resident
 from scale.data.normalisation import fade, statistics
 from scale.data.sampling import EvalBatches, TrainBatches
 from scale.data.store import Split
@@ -44,6 +44,7 @@ class ImageDataModule(L.LightningDataModule):
         grades: of ordinal labels: `ordinal`, or plain `classes`, as the published baselines.
         augment: what to do to training images; nothing if None.
         seed: of shuffling, subsets and augmentation.
+        on_gpu: where the training runs on a GPU, keep the train images there if they fill less than a quarter of it.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class ImageDataModule(L.LightningDataModule):
         grades: Literal["ordinal", "classes"] = "ordinal",
         augment: Augment | None = None,
         seed: int = 0,
+        on_gpu: bool = True,
     ) -> None:
         super().__init__()
         sampling.check_part(train_fraction, train_samples)
@@ -68,6 +70,8 @@ class ImageDataModule(L.LightningDataModule):
         self.train_fraction, self.train_samples = train_fraction, train_samples
         self.balance, self.augment, self.seed = balance, augment, seed
         self.drop_last, self.normalisation, self.grades = drop_last, normalisation, grades
+        self.on_gpu = on_gpu
+        self._resident: Tensor | None = None  # the train images on a GPU
         self.splits: dict[str, Split] = {}
         self.foreign: list[str] = []  # folders that a record names and that are not here, as key=value
         self.preprocessing: dict[str, Any] | None = None  # of the files that the images were made of, where it is known
@@ -145,7 +149,11 @@ class ImageDataModule(L.LightningDataModule):
             drop_last=self.drop_last,
             **self._processes(),
         )
-        return self._loader("train", sampler, kind=TrainLoader)
+        split, dims = self.splits["train"], self.info.spatial_dims
+        if self.on_gpu and self.trainer is not None:
+            self._resident = resident(split, self.trainer.strategy.root_device)
+        dataset = BatchDataset(split, spatial_dims=dims, with_images=self._resident is None)
+        return self._made(dataset, sampler, kind=TrainLoader)
 
     def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """The val split in order."""
@@ -163,9 +171,14 @@ class ImageDataModule(L.LightningDataModule):
     def transfer_batch_to_device(
         self, batch: dict[str, Tensor], device: torch.device, dataloader_idx: int
     ) -> dict[str, Tensor]:
-        """Moves a batch, but for what is read on the CPU, as fetching it back would wait for the GPU."""
+        """Moves a batch, but for what is read on the CPU, as fetching it back would wait for the GPU.
+
+        The images of a split that is on the GPU are gathered there.
+        """
         rest = {key: value for key, value in batch.items() if key not in READ_ON_CPU}
         moved = super().transfer_batch_to_device(rest, device, dataloader_idx)
+        if "image" not in moved and self._resident is not None:
+            moved["image"] = channels_first(self._resident[moved["index"]], spatial_dims=self.info.spatial_dims)
         return {**moved, **{key: batch[key] for key in READ_ON_CPU if key in batch}}
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:

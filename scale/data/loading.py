@@ -14,19 +14,33 @@ from scale.data.store import Split
 class BatchDataset(Dataset[dict[str, Tensor]]):
     """Gathers a whole batch in one indexing operation."""
 
-    def __init__(self, split: Split, *, spatial_dims: int) -> None:
-        self.split, self.spatial_dims = split, spatial_dims
+    def __init__(self, split: Split, *, spatial_dims: int, with_images: bool = True) -> None:
+        self.split, self.spatial_dims, self.with_images = split, spatial_dims, with_images
 
     def __getitem__(self, batch: Batch) -> dict[str, Tensor]:
         indices, seed, offset, total = batch
-        images = torch.from_numpy(self.split.images.gather(indices))  # (B, *S[, C])
-        images = images.movedim(-1, 1) if images.ndim == self.spatial_dims + 2 else images.unsqueeze(1)
-        return {
-            "image": images,  # (B, C, *S), uint8
+        found = {
             "label": torch.from_numpy(self.split.labels[indices]),  # (B, L)
             "index": torch.from_numpy(np.asarray(indices, dtype=np.int64)),
             "draw": torch.tensor([seed, offset, total]),
         }
+        if self.with_images:
+            images = torch.from_numpy(self.split.images.gather(indices))
+            found["image"] = channels_first(images, spatial_dims=self.spatial_dims)  # (B, C, *S), uint8
+        return found
+
+
+def channels_first(images: Tensor, *, spatial_dims: int) -> Tensor:
+    """images: (B, *S) or (B, *S, C); returns (B, C, *S)."""
+    return images.movedim(-1, 1) if images.ndim == spatial_dims + 2 else images.unsqueeze(1)
+
+
+def resident(split: Split, device: torch.device) -> Tensor | None:
+    """All images (N, *S[, C]) of a split on a GPU; None on a CPU, or if they fill more than a quarter of its memory."""
+    images = split.images
+    if device.type != "cuda" or images.is_mapped or images.nbytes > torch.cuda.mem_get_info(device)[1] // 4:
+        return None
+    return torch.from_numpy(images.gather(np.arange(len(images)))).to(device)
 
 
 class TrainLoader(DataLoader[dict[str, Tensor]]):

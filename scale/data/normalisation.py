@@ -49,4 +49,6 @@ def fade(images: Tensor, *, seed: int, offset: int, total: int) -> Tensor:
         total: size of the global batch.
     """
     factors = 2 * torch.rand(total, generator=torch.Generator().manual_seed(seed))
-    return images * factors[offset : offset + len(images)].to(images.device).view(-1, *(1,) * (images.ndim - 1))
+    return images * factors[offset : offset + len(images)].to(images.device, non_blocking=True).view(
+        -1, *(1,) * (images.ndim - 1)
+    )

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from scale.data import catalog, companion, counterfactual, folds, phantom, store
+from scale.data import archive, catalog, companion, controlled, counterfactual, folds, phantom, store
 from scale.data.catalog import DataSet, Symmetry
 from scale.data.datamodule import ImageDataModule
 from scale.data.folds import Selected
@@ -148,14 +148,10 @@ class PhantomDataModule(ImageDataModule):
     def open(self) -> tuple[DataSet, dict[str, Split]]:
         """Makes the images, unless an earlier run did."""
         recipe = self.recipe
-        flag = f"phantom{recipe['spatial_dims']}d"
-        digest = hashlib.sha256(json.dumps([phantom.VERSION, recipe], sort_keys=True).encode()).hexdigest()[:10]
-        path = store.folder(self.root) / f"{flag}-{recipe['problem']}-{recipe['size']}-{digest}.npz"
-        if not path.exists():
-            hint = "give a folder that can be written with data.root=... or SCALE_DATA_ROOT"
-            with exclusive(path.with_suffix(".lock"), hint=hint):
-                if not path.exists():
-                    phantom.write(path, **recipe)
+        name = f"phantom{recipe['spatial_dims']}d-{recipe['problem']}-{recipe['size']}"
+        path = _made_once(
+            store.folder(self.root), name, [phantom.VERSION, recipe], lambda path: phantom.write(path, **recipe)
+        )
         return self.described(), store.read(path, problem=recipe["problem"], spatial_dims=recipe["spatial_dims"])
 
     def counterfactuals(self, split: str, rows: Sequence[int], of: Sequence[int]) -> dict[str, np.ndarray]:
@@ -175,6 +171,63 @@ class PhantomDataModule(ImageDataModule):
             shape=(recipe["size"],) * recipe["spatial_dims"],
             symmetry="free",
         )
+
+
+class ControlledDataModule(ImageDataModule):
+    """Synthetic volumes on which one part of a network is needed (see `scale.data.controlled`), made once.
+
+    Args:
+        task: `scale`, `plane`, `context` or `both`.
+        size: voxels of an edge.
+        samples: number of samples in each split.
+        phantom_seed: of the volumes; `seed` is the training's.
+        root: folder of the files; `$SCALE_DATA_ROOT`, else `~/.medmnist`, if None.
+        options: those of `ImageDataModule`.
+    """
+
+    def __init__(
+        self,
+        *,
+        task: Literal["scale", "plane", "context", "both"] = "both",
+        size: int = 28,
+        samples: dict[str, int] | None = None,
+        phantom_seed: int = 0,
+        root: str | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.root = root
+        samples = dict(samples or {"train": 1500, "val": 500, "test": 3000})
+        self.recipe: dict[str, Any] = {"task": task, "size": size, "samples": samples, "seed": phantom_seed}
+
+    def open(self) -> tuple[DataSet, dict[str, Split]]:
+        """Makes the volumes, unless an earlier run did."""
+        recipe, name = self.recipe, f"controlled-{self.recipe['task']}-{self.recipe['size']}"
+        path = _made_once(
+            store.folder(self.root),
+            name,
+            [controlled.VERSION, recipe],
+            lambda path: archive.write(path, controlled.generate(**recipe)),
+        )
+        return self.described(), store.read(path, problem="binary", spatial_dims=3)
+
+    def described(self) -> DataSet:
+        """What is known before it is opened."""
+        task, size = self.recipe["task"], self.recipe["size"]
+        named = {"title": f"Controlled: {task}", "problem": "binary", "num_classes": 2, "channels": 1}
+        return _describe(f"controlled_{task}", **named, shape=(size,) * 3, symmetry="free")
+
+
+def _made_once(folder: Path, name: str, recipe: Any, write: Callable[[Path], object]) -> Path:
+    """The file of what a recipe makes, which the first of several processes writes."""
+    digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:10]
+    path = folder / f"{name}-{digest}.npz"
+    if not path.exists():
+        hint = "give a folder that can be written with data.root=... or SCALE_DATA_ROOT"
+        with exclusive(path.with_suffix(".lock"), hint=hint):
+            if not path.exists():
+                write(path)
+    return path
 
 
 def _of_fold(splits: Mapping[str, Split], rows: Mapping[str, np.ndarray]) -> dict[str, Split]:

@@ -125,7 +125,7 @@ class Lifting(nn.Module):
             return _points(first, _axis(grid[0], rows, device), _axis(grid[1], columns, device))
         if self.mode == "naive":
             depth, rows, columns = _extents(shape)
-            middle = torch.tensor([(2 * (shape[0] // 2) + 1) / shape[0] - 1], device=device) * depth
+            middle = torch.full((1,), (2 * (shape[0] // 2) + 1) / shape[0] - 1, device=device) * depth
             return _points(middle, _axis(grid[0], rows, device), _axis(grid[1], columns, device))
         normal = _slab_centres(max(shape), self.slabs, device=device)
         axial = _points(normal, _axis(grid[0], 1.0, device), _axis(grid[1], 1.0, device))

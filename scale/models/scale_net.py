@@ -22,7 +22,8 @@ class ScaleNet(nn.Module):
     """Classifies images or volumes of any size with a planar and a volumetric stream.
 
     A sample whose longest edge is about k times 28 is first reduced k times (means and ranges of blocks), so that the
-    streams always see about 28 cells an edge and the compute does not grow with the resolution.
+    streams always see about 28 cells an edge and the compute does not grow with the resolution. With
+    `planar_resolution=full` the planar stream reads images and slabs as they are: its compute grows with the square.
 
     The stream that sees the sample as it is (`native`: planar for images, volumetric for volumes) is the larger one;
     the other one sees a view that was made of it. Trained by one loss for both, two streams learn less than the better
@@ -44,6 +45,7 @@ class ScaleNet(nn.Module):
         fusion_layers: rounds in which the streams read each other.
         slabs: planar images along each axis of a volume.
         scales: depth of an image's scale space.
+        planar_resolution: `reduced`, or `full`: what the planar stream reads is not reduced.
         streams: `both`, or only `planar` or `volumetric`; then there is nothing to fuse.
         lifting: `full`, or `naive`: middle slice of a volume, copies of an image.
         scale_attention: weigh the pyramid's levels at each position; otherwise average them.
@@ -76,6 +78,7 @@ class ScaleNet(nn.Module):
         fusion_layers: int = 1,
         slabs: int = 2,
         scales: int = 8,
+        planar_resolution: str = "reduced",
         streams: str = "both",
         lifting: str = "full",
         scale_attention: bool = True,
@@ -89,6 +92,7 @@ class ScaleNet(nn.Module):
         check_choice("spatial_dims", spatial_dims, (2, 3))
         check_choice("streams", streams, ("both", *STREAMS))
         check_choice("lifting", lifting, ("full", "naive"))
+        check_choice("planar_resolution", planar_resolution, ("reduced", "full"))
         check_choice("fusion", fusion, ("attention", "gate", "concat"))
         if dim % heads:
             raise ValueError(f"dim={dim} is not a multiple of heads={heads}")
@@ -111,6 +115,7 @@ class ScaleNet(nn.Module):
         if modality_dropout and streams != "both":
             raise ValueError(f"modality_dropout={modality_dropout} hides one of two streams, but streams={streams}")
         self.spatial_dims, self.in_channels, self.outputs = spatial_dims, in_channels, outputs
+        self.planar_resolution = planar_resolution
         self.hide = HideStream(modality_dropout)
         self.stream_names = STREAMS if streams == "both" else (streams,)
         self.native = "planar" if spatial_dims == 2 else "volumetric"  # the stream that sees the sample as it is
@@ -207,14 +212,14 @@ class ScaleNet(nn.Module):
         if x.ndim != self.spatial_dims + 2 or x.shape[1] != self.in_channels:
             wanted = f"(batch, {self.in_channels}, {', '.join('DHW'[-self.spatial_dims :])})"
             raise ValueError(f"the network takes samples {wanted}, but got {tuple(x.shape)}")
-        x = shrink(x, shrink_factor(tuple(x.shape[2:])))
-        shape = tuple(x.shape[2:])
+        reduced = shrink(x, shrink_factor(tuple(x.shape[2:])))
         tokens: dict[str, Tensor] = {}
         positions: dict[str, Tensor] = {}
         weights: dict[str, Tensor] = {}
         for name in self.stream_names:
             planar = name == "planar"
-            view = self.lifting.planar(x) if planar else self.lifting.volumetric(x)
+            source = x if planar and self.planar_resolution == "full" else reduced
+            view = self.lifting.planar(source) if planar else self.lifting.volumetric(source)
             images = view.shape[1] if planar else 1
             pyramid = self.streams[name](view.flatten(0, 1) if planar else view)
             if levels is not None:
@@ -223,7 +228,7 @@ class ScaleNet(nn.Module):
             grid = tuple(pyramid[-1].shape[2:])
             tokens[name] = resample(mixed, grid).reshape(x.shape[0], -1, mixed.shape[-1])
             locate = self.lifting.planar_positions if planar else self.lifting.volumetric_positions
-            positions[name] = locate(shape, grid, device=x.device)
+            positions[name] = locate(tuple(source.shape[2:]), grid, device=x.device)
             if level_weights is not None:
                 level_weights = level_weights.movedim(-1, 1)
                 weights[name] = level_weights.unflatten(0, (-1, images)) if planar else level_weights

@@ -12,7 +12,7 @@ from scale.config.keys import without_own
 from scale.data.catalog import DataSet
 from scale.data.datamodule import ImageDataModule, MedMNISTDataModule
 from scale.data.joint import JointDataModule
-from scale.data.own import PhantomDataModule
+from scale.data.own import ControlledDataModule, PhantomDataModule
 from scale.models.joint import JointNet
 from scale.tasks.classification import ClassificationTask
 from scale.tasks.joint import JointTask
@@ -141,7 +141,7 @@ def announced(config: DictConfig) -> tuple[DataSet, tuple[int, ...], Problem]:
         ValueError: a file of one's own must be opened to be known.
     """
     module = build_datamodule(config)
-    if not isinstance(module, MedMNISTDataModule | PhantomDataModule):
+    if not isinstance(module, MedMNISTDataModule | PhantomDataModule | ControlledDataModule):
         raise ValueError(
             "only the catalog's data sets and phantoms are known before they are opened: give data=<one of them>"
         )

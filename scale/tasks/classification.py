@@ -12,6 +12,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from scale.evaluation.metrics import official_scores
+from scale.tasks.graphs import GraphedPass
+from scale.tasks.losses import EpochLosses
 from scale.tasks.outputs import Outputs
 from scale.tasks.problem import Problem
 
@@ -38,6 +40,7 @@ class ClassificationTask(L.LightningModule):
         logit_adjustment: (K,), added to the logits in the training loss alone, for classes that are drawn more or less
             often than they are (arXiv:2007.07314).
         compile: run the network through `torch.compile`, in training from `on_fit_start` on.
+        cuda_graphs: on a GPU, replay the training pass as CUDA graphs from the first step on.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class ClassificationTask(L.LightningModule):
         class_weights: Tensor | None = None,
         logit_adjustment: Tensor | None = None,
         compile: bool = False,
+        cuda_graphs: bool = False,
     ) -> None:
         super().__init__()
         if not 0 <= label_smoothing < 1:
@@ -76,13 +80,14 @@ class ClassificationTask(L.LightningModule):
         self.logit_adjustment: Tensor | None
         self.register_buffer("logit_adjustment", logit_adjustment, persistent=False)
         self._seen: list[dict[str, Tensor]] = []
-        self._loss_sums, self._losses = [0.0, 0.0], 0  # of the epoch so far: all terms, and without auxiliary ones
+        self._losses = EpochLosses()
         self.outputs: Outputs | None = None
         self._loaded: frozenset[str] = frozenset()
         self._frozen: tuple[str, ...] = ()
         self._trunk_scale = 1.0
-        self.compile_net = compile
+        self.compile_net, self.cuda_graphs = compile, cuda_graphs
         self._forward_auxiliary: Callable[[Tensor], Any] | None = getattr(net, self._training_pass, None)
+        self._graphed: GraphedPass | None = None
         if compile:
             self.net.compile()
 
@@ -113,15 +118,18 @@ class ClassificationTask(L.LightningModule):
         return self
 
     def on_fit_start(self) -> None:
-        """Compiles the forward pass of the training steps; `Module.compile` reaches `__call__` alone."""
-        if self.compile_net and self._forward_auxiliary is not None:
+        """Compiles or records the forward pass of the training steps; `Module.compile` reaches `__call__` alone."""
+        if self.cuda_graphs:
+            has_auxiliary = self._forward_auxiliary is not None and (self.auxiliary_weight or self.gate_entropy)
+            self._graphed = GraphedPass(self.net, self._training_pass if has_auxiliary else "forward")
+        elif self.compile_net and self._forward_auxiliary is not None:
             self._forward_auxiliary = torch.compile(self._forward_auxiliary)
 
     def on_train_batch_start(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Seeds dropout with the batch's draw, so that a resumed run repeats an uninterrupted one."""
         torch.manual_seed(int(batch["draw"][0]))
         if batch_idx == 0:
-            self._loss_sums, self._losses = [0.0, 0.0], 0
+            self._losses = EpochLosses()
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """The loss of one batch."""
@@ -135,22 +143,15 @@ class ClassificationTask(L.LightningModule):
             loss = loss + self.gate_entropy * one_sidedness(gate)
         if self.flip_consistency and self.flips:
             loss = loss + self.flip_consistency * self._distance_to_mirrored(images, [logits, *auxiliary.values()])
-        value, of_main = torch.stack([loss.detach(), main.detach()]).tolist()  # one wait for the device
-        if not math.isfinite(value):
-            raise FloatingPointError(
-                f"the loss is {value} at step {self.global_step} (epoch {self.current_epoch}, batch {batch_idx}, "
-                f"samples {batch['index'].tolist()}); the last good checkpoint is kept. Try a smaller optimizer.lr, "
-                "hardware=default instead of mixed precision, or trainer.detect_anomaly=true to find the operation"
-            )
-        self._loss_sums = [self._loss_sums[0] + value, self._loss_sums[1] + of_main]
-        self._losses += 1
+        place = f"at step {self.global_step} (epoch {self.current_epoch}, batch {batch_idx}"
+        self._losses.add(torch.stack([loss.detach(), main.detach()]), index=batch["index"], place=place)
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Logs the epoch's mean loss behind its last batch, and that without auxiliary terms, as val's is."""
         if self.trainer.is_last_batch:
             for name, total in zip(("train/loss", "train/main_loss"), self._mean_loss_sums(), strict=True):
-                self.log(name, total / self._losses, on_step=False, on_epoch=True, batch_size=1)
+                self.log(name, total / self._losses.count, on_step=False, on_epoch=True, batch_size=1)
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Collects logits and labels."""
@@ -199,16 +200,17 @@ class ClassificationTask(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps the losses of an epoch that has not ended; all processes call it."""
-        checkpoint["epoch_loss"] = {"sums": self._mean_loss_sums(), "count": self._losses}
+        sums = self._mean_loss_sums()
+        checkpoint["epoch_loss"] = {"sums": sums, "count": self._losses.count}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Continues those losses; an earlier version kept one sum, and its epoch's mean is over the batches to come."""
         kept = checkpoint["epoch_loss"]
         if "sums" in kept:
-            self._loss_sums, self._losses = kept["sums"], kept["count"]
+            self._losses.sums, self._losses.count = kept["sums"], kept["count"]
 
     def _mean_loss_sums(self) -> list[float]:
-        return _mean_of_processes(torch.tensor(self._loss_sums, dtype=torch.float64, device=self.device)).tolist()
+        return _mean_of_processes(torch.tensor(self._losses.read(), dtype=torch.float64, device=self.device)).tolist()
 
     @property
     def _training_pass(self) -> str:
@@ -217,8 +219,8 @@ class ClassificationTask(L.LightningModule):
     def _heads(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
         """The logits that are trained, those that are trained beside them, and the gate where its entropy counts."""
         if self._forward_auxiliary is None or not (self.auxiliary_weight or self.gate_entropy):
-            return self(images), {}, None
-        logits, auxiliary, *rest = self._forward_auxiliary(images)
+            return self(images) if self._graphed is None else self._graphed(images), {}, None
+        logits, auxiliary, *rest = (self._graphed or self._forward_auxiliary)(images)
         return logits, auxiliary if self.auxiliary_weight else {}, rest[0] if rest else None
 
     def _distance_to_mirrored(self, images: Tensor, heads: list[Tensor]) -> Tensor:

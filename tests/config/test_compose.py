@@ -24,13 +24,15 @@ def problems(*overrides, **options):
 def test_every_option_of_every_group_composes(group):
     names = config.options(group)
     assert names
-    needs = {"model=timm": ["model.name=resnet18", "data=breastmnist"]}
+    needs = {"hardware=graphs": ["trainer=gpu"], "model=timm": ["model.name=resnet18", "data=breastmnist"]}
     for name in names:
         config.compose([f"{group}={name}", *needs.get(f"{group}={name}", [])])
 
 
 def test_every_data_set_composes():
-    assert set(catalog.FLAGS) | {"phantom2d", "phantom3d", "npz", "folder", "joint"} == set(config.options("data"))
+    assert set(catalog.FLAGS) | {"phantom2d", "phantom3d", "controlled", "npz", "folder", "joint"} == set(
+        config.options("data")
+    )
     for flag in catalog.FLAGS:
         assert config.compose([f"data={flag}"]).data.flag == flag
 

@@ -84,7 +84,17 @@ def test_allow_reaches_what_is_defined_there_and_nothing_behind_it(target, tmp_p
 _NO_ARGUMENTS = [
     f"~model.{name}"
     for name in (
-        *("streams", "lifting", "scale_attention", "fusion", "auxiliary", "fusion_layers", "slabs", "scales"),
+        *(
+            "streams",
+            "lifting",
+            "scale_attention",
+            "fusion",
+            "auxiliary",
+            "fusion_layers",
+            "slabs",
+            "scales",
+            "planar_resolution",
+        ),
         *(
             "lifted_width",
             "lifted_depths",

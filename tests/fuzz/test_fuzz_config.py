@@ -24,7 +24,14 @@ VALUES = (
     *("1e5", "none", {"a": 1}, 0.5, 1, 2, 3),
 )
 ELSEWHERE = ("paths", "resume", "rerun", "data.root", "data.samples", "trainer.fast_dev_run", "data._target_")
-NOT_BUILT = ("accelerator", "devices", "strategy", "num_nodes", "compile")  # the machine's; a compiler takes minutes
+NOT_BUILT = (
+    "accelerator",
+    "devices",
+    "strategy",
+    "num_nodes",
+    "compile",
+    "cuda_graphs",
+)  # the machine's; a compiler takes minutes
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ def test_compiled_network_trains(small, tmp_path):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("hardware", ["default", "amp", "amp_fp16", "deterministic"])
+@pytest.mark.parametrize("hardware", ["default", "amp", "amp_fp16", "deterministic", "graphs"])
 def test_one_gpu(small, hardware, tmp_path):
     metrics = train(scale.compose([*small, "trainer=gpu", f"hardware={hardware}"]), tmp_path / "run")
     cpu = train(scale.compose(small), tmp_path / "cpu")

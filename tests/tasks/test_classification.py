@@ -137,4 +137,4 @@ def test_a_checkpoint_of_an_earlier_version_loads():
     task = ClassificationTask(nn.Linear(1, 2), problem=BINARY)
     task.on_load_checkpoint({"epoch_loss": {"sum": 3.0, "count": 2}})  # kept one sum
     task.on_load_checkpoint({"epoch_loss": {"sums": [1.0, 2.0], "count": 4}})
-    assert (task._loss_sums, task._losses) == ([1.0, 2.0], 4)
+    assert (task._losses.sums, task._losses.count) == ([1.0, 2.0], 4)

@@ -1,0 +1,143 @@
+"""Synthetic volumes on which one part of a network is needed and the others are not.
+
+Each task is binary and balanced, each sample a function of the seed, the split's name and its number:
+
+- `scale`: one large ball, or eight small ones of the same contrast and the same total volume.
+- `plane`: a faint texture of one pixel across the slices that is the same in all of them, so that their mean shows it,
+  or one of the same strength whose sign is drawn anew in every slice.
+- `context`: bright spots beside bright lines; in half of the samples some of the spots lie on a line.
+- `both`: positive where the texture is that of all slices and spots lie on lines; the three other cases are as frequent
+  as one another, so that whoever sees one of the two cues has an AUC of 5/6 at most.
+"""
+
+import zlib
+from collections.abc import Mapping
+
+import numpy as np
+
+TASKS = ("scale", "plane", "context", "both")
+VERSION = 1  # counts up when the same seed gives other images
+_LEVEL, _NOISE, _WAVE = 90.0, 16.0, 12.0  # grey values: mean, standard deviations of voxels and of the background
+_LARGE, _SMALL, _COUNT = 4.4, 2.2, 8  # radii of the balls; eight small ones have the volume of a large one
+_BRIGHT = 45.0  # contrast of balls, spots and lines
+_TEXTURE, _PATCH = 9.0, 12  # strength of the texture, edge of the patch that has it
+_SPOTS, _ON, _LINES, _SPOT, _LINE = 6, 3, 5, 1.9, 1.0  # numbers and radii of spots and lines
+_APART = 3.2  # voxels between a line and a spot that does not lie on it
+
+
+def generate(*, task: str, size: int, samples: Mapping[str, int], seed: int) -> dict[str, np.ndarray]:
+    """Makes a data set.
+
+    Args:
+        task: one of `TASKS`.
+        size: voxels of an edge.
+        samples: number of samples in each split.
+        seed: of everything.
+
+    Returns:
+        `{split}_images` (N, size, size, size) uint8 and `{split}_labels` (N, 1) uint8.
+
+    Raises:
+        ValueError: an unknown task, or volumes too small for what is in them.
+    """
+    if task not in TASKS:
+        raise ValueError(f"data.task={task}: give one of {', '.join(TASKS)}")
+    if size < 24:
+        raise ValueError(f"data.size={size}: give at least 24 voxels, for the objects to have room")
+    arrays: dict[str, np.ndarray] = {}
+    for split, count in samples.items():
+        images = np.empty((count, size, size, size), np.uint8)
+        labels = np.empty((count, 1), np.uint8)
+        for row in range(count):
+            generator = np.random.default_rng((seed, zlib.crc32(split.encode()), row))
+            labels[row], images[row] = _sample(task, size, row, generator)
+        arrays |= {f"{split}_images": images, f"{split}_labels": labels}
+    return arrays
+
+
+def _sample(task: str, size: int, row: int, generator: np.random.Generator) -> tuple[int, np.ndarray]:
+    label = row % 2
+    image = _background(size, generator)
+    plane, context = label, label
+    if task == "both" and not label:
+        plane, context = ((0, 0), (0, 1), (1, 0))[row // 2 % 3]
+    if task == "scale":
+        _balls(image, label, generator)
+    if task in ("plane", "both"):
+        _texture(image, plane, generator)
+    if task in ("context", "both"):
+        _spots(image, context, generator)
+    return label, np.clip(np.rint(image), 0, 255).astype(np.uint8)
+
+
+def _background(size: int, generator: np.random.Generator) -> np.ndarray:
+    """Noise and a smooth field (size, size, size): random values on a coarse grid, interpolated along each axis."""
+    place = np.linspace(0, 3, size)
+    blend = np.maximum(0, 1 - np.abs(place[:, None] - np.arange(4))).astype(np.float32)
+    coarse = generator.standard_normal((4, 4, 4), np.float32)
+    smooth = np.einsum("zi,yj,xk,ijk->zyx", blend, blend, blend, coarse, optimize=True)
+    return _LEVEL + _WAVE * smooth + _NOISE * generator.standard_normal((size,) * 3, np.float32)
+
+
+def _balls(image: np.ndarray, large: int, generator: np.random.Generator) -> None:
+    radius, count = (_LARGE, 1) if large else (_SMALL, _COUNT)
+    centres: list[np.ndarray] = []
+    while len(centres) < count:
+        centre = generator.uniform(radius, image.shape[0] - 1 - radius, 3)
+        if all(np.linalg.norm(centre - other) > 2 * radius + 1 for other in centres):
+            centres.append(centre)
+    _brighten(image, [_distance_to_point(image.shape[0], centre) - radius for centre in centres])
+
+
+def _texture(image: np.ndarray, same: int, generator: np.random.Generator) -> None:
+    """Stripes of one pixel in a patch; of each of the two halves of the slices, which slabs are, as well as of all."""
+    size = image.shape[0]
+    top, left = generator.integers(0, size - _PATCH + 1, 2)
+    stripes = np.where(np.arange(_PATCH) % 2, 1.0, -1.0)[:, None] * np.ones(_PATCH)
+    stripes = stripes if generator.integers(2) else stripes.T
+    signs = np.ones(size)
+    if not same:  # as many of each in both halves of the slices, whose means are then without a texture
+        for half in (slice(0, size // 2), slice(size // 2, size)):
+            count = len(signs[half])
+            signs[half] = generator.permutation(np.where(np.arange(count) % 2, 1.0, -1.0))
+    patch = image[:, top : top + _PATCH, left : left + _PATCH]
+    patch += (_TEXTURE * signs[:, None, None] * stripes * generator.choice((-1, 1))).astype(np.float32)
+
+
+def _spots(image: np.ndarray, on: int, generator: np.random.Generator) -> None:
+    size = image.shape[0]
+    through = generator.uniform(0.2 * size, 0.8 * size, (_LINES, 3))
+    directions = generator.normal(size=(_LINES, 3))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    lines = [_distance_to_line(size, point, way) for point, way in zip(through, directions, strict=True)]
+    nearest = np.min(lines, axis=0)
+    inner = np.zeros_like(nearest, dtype=bool)
+    inner[2:-2, 2:-2, 2:-2] = True
+    near, far = np.argwhere(inner & (nearest < 0.6)), np.argwhere(inner & (nearest > _SPOT + _LINE + _APART))
+    chosen = [near] * _ON * on + [far] * (_SPOTS - _ON * on)
+    centres = [places[generator.integers(len(places))] for places in chosen]
+    spots = [_distance_to_point(size, centre) - _SPOT for centre in centres]
+    _brighten(image, [*(line - _LINE for line in lines), *spots])
+
+
+def _brighten(image: np.ndarray, distances: list[np.ndarray]) -> None:
+    """Adds the contrast once where any of the objects is, with a soft border: what overlaps is no brighter."""
+    image += _BRIGHT * np.clip(0.5 - np.min(distances, axis=0), 0, 1)
+
+
+def _grid(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    z, y, x = np.ogrid[:size, :size, :size]
+    return z.astype(np.float32), y.astype(np.float32), x.astype(np.float32)
+
+
+def _distance_to_point(size: int, centre: np.ndarray) -> np.ndarray:
+    z, y, x = _grid(size)
+    found: np.ndarray = np.sqrt((z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2)
+    return found
+
+
+def _distance_to_line(size: int, point: np.ndarray, way: np.ndarray) -> np.ndarray:
+    z, y, x = (axis - place for axis, place in zip(_grid(size), point, strict=True))
+    along = z * way[0] + y * way[1] + x * way[2]
+    found: np.ndarray = np.sqrt(np.maximum(z**2 + y**2 + x**2 - along**2, 0))
+    return found
