@@ -78,7 +78,7 @@ def measure(configs: Mapping[str, DictConfig], *, steps: int | None = None, roun
 
     Args:
         configs: of a run with each network, by the network's name.
-        steps: batches in a round; some more come before them and do not count. 4 if None, or 40 on a GPU, where the
+        steps: batches in a round; some more come before them and do not count. 4 if None, or 20 on a GPU, where the
             time is taken once all of them have ended, as in a training nothing waits for a single one.
         rounds: that count; one more comes first, in which kernels are chosen.
     """
@@ -89,7 +89,7 @@ def measure(configs: Mapping[str, DictConfig], *, steps: int | None = None, roun
     for config in configs.values():
         hardware.check(config)
     gpu = torch.cuda.is_available() and all(config.trainer.accelerator != "cpu" for config in configs.values())
-    steps = steps or (40 if gpu else 4)
+    steps = steps or (20 if gpu else 4)
     networks = {name: _prepare(config, batches=steps + WARM_UP) for name, config in configs.items()}
     for number in range(rounds + 1):
         for network in networks.values():
