@@ -129,7 +129,8 @@ class Lifting(nn.Module):
             return _points(middle, _axis(grid[0], rows, device), _axis(grid[1], columns, device))
         normal = _slab_centres(max(shape), self.slabs, device=device)
         axial = _points(normal, _axis(grid[0], 1.0, device), _axis(grid[1], 1.0, device))
-        return torch.cat([axial, axial[:, [1, 0, 2]], axial[:, [1, 2, 0]]])
+        first, second, third = axial.unbind(dim=1)
+        return torch.cat([axial, torch.stack([second, first, third], 1), torch.stack([second, third, first], 1)])
 
     def volumetric_positions(self, shape: tuple[int, ...], grid: tuple[int, ...], *, device: torch.device) -> Tensor:
         """Where the volumetric tokens lie: (tokens, 3), in the same frame and axis order as the planar ones."""

@@ -55,5 +55,6 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", message=".*fast_dev_run.*")
     warnings.filterwarnings("ignore", message=".*do not match bucket view strides.*")  # of 1x1 convolutions: a copy
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*AccumulateGrad node's stream.*")  # CUDA graphs have their own stream
     warnings.filterwarnings("ignore", message=".*recommended to use `self.log.*")  # all processes log the same value
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")  # curves are by epoch
