@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from scale.models.layers import ResidualBlock, conv, conv3d, norm
 
 
+LEAST_CHANNELS = 4  # on a GPU, whose gradient of a single channel's weights takes longer than all else together
+
+
 class Stem(nn.Module):
     """Two convolutions for samples of any size: one on every pixel, then one that halves the edges.
 
@@ -42,7 +45,11 @@ class Stem(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (B, C or 2C, *S); returns (B, out_channels, *S / 2)."""
-        y = self.convolve(x, self.weight[:, : x.shape[1]], padding=1)
+        weight, lacking = self.weight[:, : x.shape[1]], LEAST_CHANNELS - x.shape[1]
+        if x.device.type == "cuda" and lacking > 0:
+            spatial = (0, 0) * (x.ndim - 2)
+            x, weight = F.pad(x, (*spatial, 0, lacking)), F.pad(weight, (*spatial, 0, lacking))
+        y = self.convolve(x, weight, padding=1)
         return self.relu2(self.norm2(self.halve(self.relu1(self.norm1(y)))))
 
 
