@@ -103,6 +103,7 @@ def measure(configs: Mapping[str, DictConfig], *, steps: int | None = None, roun
             if torch.cuda.is_available():
                 network.speed.memory = max(network.speed.memory, torch.cuda.max_memory_allocated())
     for network in networks.values() if gpu else ():
+        hardware.prepare(network.config)
         network.speed.busy = _busy(network)
     return {name: network.speed for name, network in networks.items()}
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from scale.models.streams import Stem, Stream
+from scale.models.streams import Stem, Stream, by_products
 
 
 @pytest.mark.parametrize(("dims", "shape"), [(2, (9, 8)), (3, (7, 6, 8))])
@@ -39,3 +39,16 @@ def test_a_pyramid_halves_the_edges():
     stream = Stream(1, spatial_dims=2, widths=(4, 6, 8), depths=(0, 1, 2), drop_path=0.0)
     shapes = [tuple(level.shape) for level in stream(torch.randn(2, 1, 28, 20))]
     assert shapes == [(2, 4, 14, 10), (2, 6, 7, 5), (2, 8, 4, 3)]
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_products_of_neighbourhoods_are_the_convolution(dims):
+    torch.manual_seed(0)
+    size, convolve = (5, 7, 6)[-dims:], {2: F.conv2d, 3: F.conv3d}[dims]
+    x = torch.randn(2, 3, *size, dtype=torch.float64)
+    weight = torch.randn(4, 3, *(3,) * dims, dtype=torch.float64, requires_grad=True)
+    found, expected = by_products(x, weight), convolve(x, weight, padding=1)
+    torch.testing.assert_close(found, expected)
+    loss = torch.randn_like(found)
+    for one, other in zip(*(torch.autograd.grad((y * loss).sum(), weight) for y in (found, expected)), strict=True):
+        torch.testing.assert_close(one, other)
