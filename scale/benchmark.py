@@ -33,7 +33,7 @@ With prepare=COUNT it times scale.prepare on as many PNG files, beside Pillow's 
   python -m scale.benchmark data=breastmnist trainer=gpu hardware=amp data.batch_size=128
   python -m scale.benchmark prepare=2000 size=224 workers=2
 """
-WARM_UP, PROFILED = 4, 12  # batches that do not count, and those that are profiled on a GPU
+WARM_UP, PROFILED = 4, 6  # batches that do not count, and those that are profiled on a GPU
 LEAST = 40  # files of a preparation that is timed
 ALWAYS = ["logger=none", "callbacks.console=null", "callbacks.history=null", "callbacks.checkpoint=null", "test=false"]
 
