@@ -26,6 +26,8 @@ usage: python -m scale.evaluate run=DIR | "runs=[DIR,DIR]" | "predictions='FILE'
   python -m scale.evaluate run=DIR heads=true                       each head of a SCALE network, the mean of its
                                                                     streams, and convex weights of the heads' logits
                                                                     fitted on val; changes nothing
+  python -m scale.evaluate "runs=[DIR,DIR,DIR]" heads=true          the same of several runs on the same data: means,
+                                                                    and the prediction's AUC against each, paired
   python -m scale.evaluate run=DIR set=NAME                         a data set of a joint run; also with all above
   python -m scale.evaluate run=DIR corruptions=medmnist_c [output=DIR]
                                                                     predicts corrupted test images: MedMNIST-C's
@@ -51,7 +53,7 @@ def _run(config: DictConfig) -> int:
     from scale.runs.sets import folder_of
 
     config.run = config.run and folder_of(config.run, config.set)
-    if config.runs is not None:
+    if config.runs is not None and not config.heads:
         return _average(list(config.runs), config.output)
     if config.predictions is not None:
         return _score(config)
@@ -103,9 +105,14 @@ def _heads(config: DictConfig, changes: dict[str, Any]) -> int:
     from scale.runs.load import load_run
     from scale.runs.predict import find_device
 
-    run = load_run(config.run, data=changes, allow=list(config.allow))
-    run.datamodule.setup()
-    print(heads.table(heads.evaluate(run, device=find_device(config.accelerator))))
+    device = find_device(config.accelerator)
+    runs = [load_run(folder, data=changes, allow=list(config.allow)) for folder in config.runs or [config.run]]
+    for run in runs:
+        run.datamodule.setup()
+    if config.runs is None:
+        print(heads.table(heads.evaluate(runs[0], device=device)))
+    else:
+        print(heads.comparison_table(heads.compare(runs, device=device), runs=len(runs)))
     return 0
 
 
@@ -138,15 +145,22 @@ def _check(config: DictConfig) -> None:
     if config.output is not None and config.runs is None and config.corruptions is None:
         raise ValueError("output=<folder> is for runs=[...] and corruptions=... only: nothing else is written")
     if config.run is None:
-        ignored = {"evaluation.tta=true": config.evaluation.tta, "accelerator": config.accelerator != "auto"}
+        ignored = {"evaluation.tta=true": config.evaluation.tta}
+        ignored["accelerator"] = config.accelerator != "auto" and not config.heads
         for name in (name for name, given in ignored.items() if given):
             raise ValueError(f"{name} is for run=... only: all else is computed from saved predictions")
     if config.corruptions is not None and (config.run is None or config.report or config.evaluation.tta):
         raise ValueError(
             f"corruptions={config.corruptions} is for run=<folder> alone: leave report and evaluation.tta out"
         )
-    if config.heads and (config.run is None or config.report or config.corruptions or config.evaluation.tta):
-        raise ValueError("heads=true is for run=<folder> alone: leave report, corruptions and evaluation.tta out")
+    other = config.predictions or config.report or config.corruptions or config.evaluation.tta or config.output
+    if config.heads and other:
+        raise ValueError(
+            'heads=true is for run=<folder> or "runs=[<folder>,<folder>]" alone: leave report, corruptions, output and '
+            "evaluation.tta out"
+        )
+    if config.heads and config.runs is not None and len(config.runs) < 2:
+        raise ValueError('heads=true with "runs=[...]" compares several runs: give two or more, or run=<folder>')
     if config.report and (config.run is None or config.evaluation.tta):
         raise ValueError("report=true is for run=<folder> alone, and reads saved predictions: leave evaluation.tta out")
     given = [f"evaluation.{key}={value}" for key, value in _settings(config).items() if value is not None]

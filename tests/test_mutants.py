@@ -272,7 +272,8 @@ def test_the_commit_is_that_of_the_checkout():
 
 
 def test_heads_of_a_run_that_was_not_tested():
-    found = {"val": {"answer": {"auc": 0.5, "acc": 0.25, "loss": 1.0}}, "weights": {"planar": 1.0}}
+    scores = {"auc": 0.5, "acc": 0.25, "loss": 1.0}
+    found = {"val": {"answer": scores, "gate": None}, "weights": {"planar": 1.0}}
     assert "0.500  0.250  1.000" in heads.table(found)
 
 

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from scale.evaluation.metrics import official_scores
 from scale.tasks.graphs import GraphedPass
-from scale.tasks.losses import EpochLosses
+from scale.tasks.losses import ON_A_GPU, EpochLosses
 from scale.tasks.outputs import Outputs
 from scale.tasks.problem import Problem
 
@@ -129,7 +129,7 @@ class ClassificationTask(L.LightningModule):
         """Seeds dropout with the batch's draw, so that a resumed run repeats an uninterrupted one."""
         torch.manual_seed(int(batch["draw"][0]))
         if batch_idx == 0:
-            self._losses = EpochLosses()
+            self._losses = EpochLosses(every=1 if self.device.type == "cpu" else ON_A_GPU)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """The loss of one batch."""

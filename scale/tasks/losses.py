@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-EVERY = 50  # batches on a GPU whose losses are read together: reading one waits for all that the GPU has yet to do
+ON_A_GPU = 50  # batches whose losses are read together there: reading one waits for all that the GPU has yet to do
 
 
 class _Batch(NamedTuple):
@@ -18,11 +18,14 @@ class _Batch(NamedTuple):
 class EpochLosses:
     """Sums of two losses over an epoch's batches: all terms, and without auxiliary ones.
 
-    On a GPU a loss that is not finite is found up to `EVERY` batches late, but before anything is saved.
+    A loss that is not finite is found up to `every` batches late, but before anything is saved.
+
+    Args:
+        every: batches whose losses are read together.
     """
 
-    def __init__(self) -> None:
-        self.sums, self.count = [0.0, 0.0], 0
+    def __init__(self, *, every: int = 1) -> None:
+        self.sums, self.count, self.every = [0.0, 0.0], 0, every
         self._unread: list[_Batch] = []
 
     def add(self, losses: Tensor, *, index: Tensor, place: str) -> None:
@@ -37,7 +40,7 @@ class EpochLosses:
             FloatingPointError: a loss is not finite, of this batch or of one before it.
         """
         self._unread.append(_Batch(losses.detach(), index, place))
-        if losses.device.type == "cpu" or len(self._unread) >= EVERY:
+        if len(self._unread) >= self.every:
             self.read()
 
     def read(self) -> list[float]:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from scale.data import phantom
+from scale.data import loading, phantom
 from scale.data.augment import Augment
 from scale.data.datamodule import MedMNISTDataModule
 from scale.data.own import NpzDataModule, PhantomDataModule
@@ -229,3 +229,35 @@ def test_impossible_options(options, message):
 def test_size_that_does_not_exist():
     with pytest.raises(ValueError, match=r"no size 224.*28, 64"):
         MedMNISTDataModule("vesselmnist3d", size=224)
+
+
+@pytest.mark.parametrize("where", ["rgb", "grey volumes"])
+def test_images_that_are_on_the_gpu_are_the_same(where, rgb, phantom_root, monkeypatch):
+    """There is no GPU here: what is gathered behind the loader is gathered on the CPU."""
+
+    def made():
+        if where == "rgb":
+            return official(rgb, batch_size=8)
+        module = PhantomDataModule(samples=SAMPLES, root=str(phantom_root), batch_size=8)
+        module.setup()
+        return module
+
+    plain, resident = made(), made()
+    device = torch.device("cpu")
+    monkeypatch.setattr(
+        "scale.data.datamodule.resident", lambda split, _: torch.from_numpy(split.images.gather(np.arange(len(split))))
+    )
+    resident.trainer = type("Trainer", (), {"world_size": 1, "global_rank": 0, "training": False})()
+    resident.trainer.strategy = type("Strategy", (), {"root_device": device})()
+    expected, found = list(plain.train_dataloader()), list(resident.train_dataloader())
+    assert not any("image" in batch for batch in found)
+    assert len(expected) == len(found)
+    for one, other in zip(expected, found, strict=True):
+        moved = resident.transfer_batch_to_device(other, device, 0)
+        assert set(moved) == set(one)
+        torch.testing.assert_close(moved["image"], one["image"], rtol=0, atol=0)
+
+
+def test_nothing_is_put_on_a_gpu_that_is_not_used(rgb):
+    module = official(rgb)
+    assert loading.resident(module.splits["train"], torch.device("cpu")) is None

@@ -258,3 +258,22 @@ def test_impossible_values_are_named(change, message):
 def test_a_batch_of_the_wrong_shape_is_named(shape):
     with pytest.raises(ValueError, match=r"takes samples \(batch, 1, D, H, W\), but got"):
         small()(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_the_planar_stream_can_read_what_is_not_reduced(dims):
+    reduced = small(spatial_dims=dims).eval()
+    full = small(spatial_dims=dims, planar_resolution="full").eval()
+    full.load_state_dict(reduced.state_dict())
+    same, large = torch.randn(2, 1, *(28,) * dims), torch.randn(2, 1, *(64,) * dims)
+    torch.testing.assert_close(full(same), reduced(same), rtol=0, atol=0)
+    few, many = (net.forward_intermediates(large) for net in (reduced, full))
+    assert len(many.positions["planar"]) == 4 * len(few.positions["planar"])
+    torch.testing.assert_close(many.positions["volumetric"], few.positions["volumetric"])
+    assert many.positions["planar"].abs().max() <= 1
+    detail = torch.zeros_like(large)
+    detail[..., ::2] = 1  # every block of 2 x 2 (x 2) has the same mean and range
+    shifted = detail.roll(1, -1)
+    planar = [[net.forward_auxiliary(x)[1]["planar"] for x in (detail, shifted)] for net in (reduced, full)]
+    torch.testing.assert_close(*planar[0])
+    assert (planar[1][0] - planar[1][1]).abs().max() > 1e-5
