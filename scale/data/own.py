@@ -214,8 +214,15 @@ class ControlledDataModule(ImageDataModule):
     def described(self) -> DataSet:
         """What is known before it is opened."""
         task, size = self.recipe["task"], self.recipe["size"]
-        named = {"title": f"Controlled: {task}", "problem": "binary", "num_classes": 2, "channels": 1}
-        return _describe(f"controlled-{task}", **named, shape=(size,) * 3, symmetry="free")
+        return _describe(
+            f"controlled-{task}",
+            title=f"Controlled: {task}",
+            problem="binary",
+            num_classes=2,
+            channels=1,
+            shape=(size,) * 3,
+            symmetry="free",
+        )
 
 
 def _made_once(folder: Path, name: str, recipe: Any, write: Callable[[Path], object]) -> Path:

@@ -64,7 +64,7 @@ def evaluate(run: "Run", *, device: str = "cpu") -> dict[str, Any]:
     return found
 
 
-def compare(runs: Sequence["Run"], *, device: str = "cpu") -> dict[str, dict[str, Any]]:
+def compare(runs: Sequence["Run"], *, device: str = "cpu") -> dict[str, Any]:
     """The heads of several runs on one test split: means over the runs, and the prediction's AUC against each.
 
     The interval is that of the mean difference over the runs, paired over the samples (DeLong et al., doi:10.2307/
@@ -93,7 +93,7 @@ def compare(runs: Sequence["Run"], *, device: str = "cpu") -> dict[str, dict[str
             probabilities = _probabilities(run, convex.mix(one.logits, mixture))
             scores.setdefault(name, []).append(official_scores(one.labels, probabilities, problem))
             parts.setdefault(name, []).append(delong.auc_parts(one.labels, probabilities, problem)[1])
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, Any] = {}
     for name, own in scores.items():
         found[name] = {key: summarise([run[key] for run in own]) for key in ("auc", "acc")}
     for name, own_parts in parts.items():

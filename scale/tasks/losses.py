@@ -11,7 +11,7 @@ ON_A_GPU = 50  # batches whose losses are read together there: reading one waits
 
 class _Batch(NamedTuple):
     losses: Tensor
-    index: Tensor
+    samples: Tensor
     place: str
 
 
@@ -51,7 +51,7 @@ class EpochLosses:
             for (value, of_main), batch in zip(values, batches, strict=True):
                 if not math.isfinite(value):
                     raise FloatingPointError(
-                        f"the loss is {value} {batch.place}, samples {batch.index.tolist()}); the last good checkpoint "
+                        f"the loss is {value} {batch.place}, samples {batch.samples.tolist()}); the last good checkpoint "
                         "is kept. Try a smaller optimizer.lr, hardware=default instead of mixed precision, or "
                         "trainer.detect_anomaly=true to find the operation"
                     )
