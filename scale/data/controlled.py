@@ -5,9 +5,10 @@ Each task is binary and balanced, each sample a function of the seed, the split'
 - `scale`: one large ball, or eight small ones of the same contrast and the same total volume.
 - `plane`: a faint texture of one pixel across the slices that is the same in all of them, so that their mean shows it,
   or one of the same strength whose sign is drawn anew in every slice.
-- `context`: bright spots beside bright lines; in half of the samples some of the spots lie on a line.
-- `both`: positive where the texture is that of all slices and spots lie on lines; the three other cases are as frequent
-  as one another, so that whoever sees one of the two cues has an AUC of 5/6 at most.
+- `context`: a cube chequered in space, or one whose slices, each as before, have their signs drawn anew: neither is to
+  be seen in any slab's mean, and only the neighbours in all three directions tell them apart.
+- `both`: positive where the texture is that of all slices and the cube is chequered in space; the three other cases are
+  as frequent as one another, so that whoever sees one of the two cues has an AUC of 5/6 at most.
 """
 
 import zlib
@@ -17,12 +18,10 @@ import numpy as np
 
 TASKS = ("scale", "plane", "context", "both")
 VERSION = 1  # counts up when the same seed gives other images
-_LEVEL, _NOISE, _WAVE = 90.0, 16.0, 12.0  # grey values: mean, standard deviations of voxels and of the background
+_LEVEL, _NOISE, _WAVE = 90.0, 12.0, 8.0  # grey values: mean, standard deviations of voxels and of the background
 _LARGE, _SMALL, _COUNT = 4.4, 2.2, 8  # radii of the balls; eight small ones have the volume of a large one
-_BRIGHT = 45.0  # contrast of balls, spots and lines
-_TEXTURE, _PATCH = 9.0, 12  # strength of the texture, edge of the patch that has it
-_SPOTS, _ON, _LINES, _SPOT, _LINE = 6, 3, 5, 1.9, 1.0  # numbers and radii of spots and lines
-_APART = 3.2  # voxels between a line and a spot that does not lie on it
+_BRIGHT = (32.0, 58.0)  # contrast of balls, one for all of a sample
+_TEXTURE, _TEXTURE_3D, _PATCH = 8.0, 10.0, 12  # strength of the textures, edge of the patch that has one
 
 
 def generate(*, task: str, size: int, samples: Mapping[str, int], seed: int) -> dict[str, np.ndarray]:
@@ -66,7 +65,7 @@ def _sample(task: str, size: int, row: int, generator: np.random.Generator) -> t
     if task in ("plane", "both"):
         _texture(image, plane, generator)
     if task in ("context", "both"):
-        _spots(image, context, generator)
+        _space(image, context, generator)
     return label, np.clip(np.rint(image), 0, 255).astype(np.uint8)
 
 
@@ -86,7 +85,8 @@ def _balls(image: np.ndarray, large: int, generator: np.random.Generator) -> Non
         centre = generator.uniform(radius, image.shape[0] - 1 - radius, 3)
         if all(np.linalg.norm(centre - other) > 2 * radius + 1 for other in centres):
             centres.append(centre)
-    _brighten(image, [_distance_to_point(image.shape[0], centre) - radius for centre in centres])
+    distances = [_distance(image.shape[0], centre) - radius for centre in centres]
+    image += generator.uniform(*_BRIGHT) * np.clip(0.5 - np.min(distances, axis=0), 0, 1)
 
 
 def _texture(image: np.ndarray, same: int, generator: np.random.Generator) -> None:
@@ -104,40 +104,22 @@ def _texture(image: np.ndarray, same: int, generator: np.random.Generator) -> No
     patch += (_TEXTURE * signs[:, None, None] * stripes * generator.choice((-1, 1))).astype(np.float32)
 
 
-def _spots(image: np.ndarray, on: int, generator: np.random.Generator) -> None:
-    size = image.shape[0]
-    through = generator.uniform(0.2 * size, 0.8 * size, (_LINES, 3))
-    directions = generator.normal(size=(_LINES, 3))
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    lines = [_distance_to_line(size, point, way) for point, way in zip(through, directions, strict=True)]
-    nearest = np.min(lines, axis=0)
-    inner = np.zeros_like(nearest, dtype=bool)
-    inner[2:-2, 2:-2, 2:-2] = True
-    near, far = np.argwhere(inner & (nearest < 0.6)), np.argwhere(inner & (nearest > _SPOT + _LINE + _APART))
-    chosen = [near] * _ON * on + [far] * (_SPOTS - _ON * on)
-    centres = [places[generator.integers(len(places))] for places in chosen]
-    spots = [_distance_to_point(size, centre) - _SPOT for centre in centres]
-    _brighten(image, [*(line - _LINE for line in lines), *spots])
+def _space(image: np.ndarray, whole: int, generator: np.random.Generator) -> None:
+    """A chequered cube, or one whose slices have signs drawn anew; the mean of neither half of an axis shows any."""
+    size, half = image.shape[0], image.shape[0] // 2
+    starts = 2 * generator.integers(0, (size - _PATCH) // 2 + 1, 3)
+    place = np.arange(_PATCH)
+    across = np.where((place[:, None] + place) % 2, 1.0, -1.0)
+    signs = np.where(place % 2, 1.0, -1.0)
+    if not whole:
+        signs = np.concatenate([generator.permutation(part) for part in np.split(signs, [max(half - starts[0], 0)])])
+    cube = signs[:, None, None] * across * _TEXTURE_3D * generator.choice((-1, 1))
+    turned = image.transpose(generator.permutation(3))
+    turned[tuple(slice(start, start + _PATCH) for start in starts)] += cube.astype(np.float32)
 
 
-def _brighten(image: np.ndarray, distances: list[np.ndarray]) -> None:
-    """Adds the contrast once where any of the objects is, with a soft border: what overlaps is no brighter."""
-    image += _BRIGHT * np.clip(0.5 - np.min(distances, axis=0), 0, 1)
-
-
-def _grid(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _distance(size: int, centre: np.ndarray) -> np.ndarray:
     z, y, x = np.ogrid[:size, :size, :size]
-    return z.astype(np.float32), y.astype(np.float32), x.astype(np.float32)
-
-
-def _distance_to_point(size: int, centre: np.ndarray) -> np.ndarray:
-    z, y, x = _grid(size)
-    found: np.ndarray = np.sqrt((z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2)
-    return found
-
-
-def _distance_to_line(size: int, point: np.ndarray, way: np.ndarray) -> np.ndarray:
-    z, y, x = (axis - place for axis, place in zip(_grid(size), point, strict=True))
-    along = z * way[0] + y * way[1] + x * way[2]
-    found: np.ndarray = np.sqrt(np.maximum(z**2 + y**2 + x**2 - along**2, 0))
+    squares = [(axis.astype(np.float32) - place) ** 2 for axis, place in zip((z, y, x), centre, strict=True)]
+    found: np.ndarray = np.sqrt(squares[0] + squares[1] + squares[2])
     return found

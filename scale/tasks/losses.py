@@ -51,9 +51,9 @@ class EpochLosses:
             for (value, of_main), batch in zip(values, batches, strict=True):
                 if not math.isfinite(value):
                     raise FloatingPointError(
-                        f"the loss is {value} {batch.place}, samples {batch.samples.tolist()}); the last good checkpoint "
-                        "is kept. Try a smaller optimizer.lr, hardware=default instead of mixed precision, or "
-                        "trainer.detect_anomaly=true to find the operation"
+                        f"the loss is {value} {batch.place}, samples {batch.samples.tolist()}); the last good "
+                        "checkpoint is kept. Try a smaller optimizer.lr, hardware=default instead of mixed "
+                        "precision, or trainer.detect_anomaly=true to find the operation"
                     )
                 self.sums = [self.sums[0] + value, self.sums[1] + of_main]
                 self.count += 1

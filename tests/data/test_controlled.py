@@ -34,10 +34,12 @@ def test_sets_are_balanced_and_brightness_tells_nothing(made):
         assert 0.3 < roc_auc_score(labels, statistic) < 0.7, task
 
 
-def test_the_mean_of_the_slices_shows_the_texture_where_it_decides(made):
-    task, images, labels = made
-    expected = {"plane": (0.98, 1.0), "both": (0.78, 0.88), "scale": (0.3, 0.7), "context": (0.3, 0.7)}[task]
-    assert expected[0] <= roc_auc_score(labels, stripes(images)) <= expected[1]
+@pytest.mark.parametrize(("task", "low", "high"), [("plane", 0.98, 1.0), ("both", 0.78, 0.88)])
+def test_the_mean_of_the_slices_shows_the_texture_where_it_decides(task, low, high):
+    """Of `both` it is one of two cues, so that alone it has an AUC of 5/6."""
+    arrays = controlled.generate(task=task, size=28, samples=SAMPLES, seed=0)
+    images, labels = arrays["train_images"].astype(float), arrays["train_labels"][:, 0]
+    assert low <= roc_auc_score(labels, stripes(images)) <= high
 
 
 def test_a_single_slice_has_the_texture_in_both_classes():
@@ -51,7 +53,7 @@ def test_the_cases_without_both_cues_are_as_frequent_as_one_another():
     cues = []
     for row in range(0, 12, 2):
         plane = controlled.generate(task="both", size=28, samples={"train": row + 1}, seed=3)["train_images"][row:]
-        cues.append(bool(stripes(plane.astype(float))[0] > 3.2))
+        cues.append(bool(stripes(plane.astype(float))[0] > 3.0))
     assert cues == [False, False, True, False, False, True]
 
 
