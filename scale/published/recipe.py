@@ -67,7 +67,11 @@ def _default(*choices: str) -> dict[str, Any]:
 
 def _choices(metrics: Mapping[str, Any]) -> list[str]:
     name, option = metrics["model"]["name"], _option(metrics)
-    chosen = [f"data={metrics['flag']}"] if metrics["flag"] in options("data") else list(OWN_FILE)
+    kind, _, task = metrics["flag"].partition("-")
+    if kind == "controlled":
+        chosen = [f"data={kind}", f"data.task={task}"]
+    else:
+        chosen = [f"data={metrics['flag']}"] if metrics["flag"] in options("data") else list(OWN_FILE)
     if option in options("model"):
         chosen.append(f"model={option}")
         chosen += [f"model.name={name.partition('/')[2]}"] if option == "timm" else []

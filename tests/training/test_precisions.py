@@ -23,7 +23,14 @@ def _as_it_was():
     torch.set_float32_matmul_precision("highest")
 
 
-@pytest.mark.parametrize("hardware", config.options("hardware"))
+OPTIONS = [
+    pytest.param(name, marks=pytest.mark.slow if name == "compile" else ())  # it traces for a minute
+    for name in config.options("hardware")
+    if name != "graphs"  # which is for GPUs alone
+]
+
+
+@pytest.mark.parametrize("hardware", OPTIONS)
 def test_every_hardware_option_trains_a_step(hardware, small, tmp_path, monkeypatch):
     compiled = []
     compile_with = functools.partial(torch.compile, backend="eager")  # traces, but needs no compiler
