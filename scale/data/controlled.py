@@ -21,7 +21,7 @@ VERSION = 1  # counts up when the same seed gives other images
 _LEVEL, _NOISE, _WAVE = 90.0, 12.0, 8.0  # grey values: mean, standard deviations of voxels and of the background
 _LARGE, _SMALL, _COUNT = 4.4, 2.2, 8  # radii of the balls; eight small ones have the volume of a large one
 _BRIGHT = (32.0, 58.0)  # contrast of balls, one for all of a sample
-_TEXTURE, _TEXTURE_3D, _PATCH = 8.0, 10.0, 12  # strength of the textures, edge of the patch that has one
+_TEXTURE, _TEXTURE_3D, _PATCH = 5.5, 10.0, 12  # strength of the textures, edge of the patch that has one
 
 
 def generate(*, task: str, size: int, samples: Mapping[str, int], seed: int) -> dict[str, np.ndarray]:
