@@ -4,7 +4,7 @@ Each task is binary and balanced, each sample a function of the seed, the split'
 
 - `scale`: one large ball, or eight small ones of the same contrast and the same total volume.
 - `plane`: a faint texture of one pixel across the slices that is the same in all of them, so that their mean shows it,
-  or one of the same strength whose sign is drawn anew in every slice.
+  or one that turns over in the middle of either half, so that only far slices tell the two apart.
 - `context`: a cube chequered in space, or one whose slices, each as before, have their signs drawn anew: neither is to
   be seen in any slab's mean, and only the neighbours in all three directions tell them apart.
 - `both`: positive where the texture is that of all slices and the cube is chequered in space; the three other cases are
@@ -21,7 +21,7 @@ VERSION = 1  # counts up when the same seed gives other images
 _LEVEL, _NOISE, _WAVE = 90.0, 12.0, 8.0  # grey values: mean, standard deviations of voxels and of the background
 _LARGE, _SMALL, _COUNT = 4.4, 2.2, 8  # radii of the balls; eight small ones have the volume of a large one
 _BRIGHT = (32.0, 58.0)  # contrast of balls, one for all of a sample
-_TEXTURE, _TEXTURE_3D, _PATCH = 5.5, 10.0, 12  # strength of the textures, edge of the patch that has one
+_TEXTURE, _TEXTURE_3D, _PATCH = 8.0, 10.0, 12  # strength of the textures, edge of the patch that has one
 
 
 def generate(*, task: str, size: int, samples: Mapping[str, int], seed: int) -> dict[str, np.ndarray]:
@@ -96,10 +96,10 @@ def _texture(image: np.ndarray, same: int, generator: np.random.Generator) -> No
     stripes = np.where(np.arange(_PATCH) % 2, 1.0, -1.0)[:, None] * np.ones(_PATCH)
     stripes = stripes if generator.integers(2) else stripes.T
     signs = np.ones(size)
-    if not same:  # as many of each in both halves of the slices, whose means are then without a texture
+    if not same:  # it turns over in the middle of both halves of the slices, whose means are then without a texture
         for half in (slice(0, size // 2), slice(size // 2, size)):
             count = len(signs[half])
-            signs[half] = generator.permutation(np.where(np.arange(count) % 2, 1.0, -1.0))
+            signs[half] = np.where(np.arange(count) < count // 2, 1.0, -1.0) * generator.choice((-1, 1))
     patch = image[:, top : top + _PATCH, left : left + _PATCH]
     patch += (_TEXTURE * signs[:, None, None] * stripes * generator.choice((-1, 1))).astype(np.float32)
 

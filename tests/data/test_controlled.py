@@ -53,7 +53,7 @@ def test_the_cases_without_both_cues_are_as_frequent_as_one_another():
     cues = []
     for row in range(0, 12, 2):
         plane = controlled.generate(task="both", size=28, samples={"train": row + 1}, seed=3)["train_images"][row:]
-        cues.append(bool(stripes(plane.astype(float))[0] > 2.5))
+        cues.append(bool(stripes(plane.astype(float))[0] > 3.0))
     assert cues == [False, False, True, False, False, True]
 
 
