@@ -12,6 +12,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the commands that tests star
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # tests in the background start commands that they interrupt
     signal.signal(signal.SIGINT, signal.default_int_handler)
 REPOSITORY = Path(__file__).resolve().parent.parent
+LONGEST = (  # of the files, by CPU time: begun first, so that no worker is left alone with one of them at the end
+    *("test_train.py", "test_explain.py", "test_resume.py", "test_compose.py", "test_sweep.py"),
+    *("04_sweeps_and_statistics.ipynb", "test_methods.py", "03_explanations.ipynb", "test_attack.py", "test_readme.py"),
+    *("test_benchmark.py", "test_tune.py", "test_loggers.py", "05_your_own_images.ipynb", "01_quickstart.ipynb"),
+    *("test_sync.py", "test_study.py", "test_joint_run.py"),
+)
+
+
+def pytest_collection_modifyitems(items):
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(LONGEST)))
 
 
 @pytest.fixture(autouse=True)

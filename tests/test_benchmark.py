@@ -10,7 +10,7 @@ from scale.training.trainer import build_trainer
 
 def test_speeds_of_two_networks_side_by_side(capsys, monkeypatch):
     monkeypatch.setattr(benchmark.measure, "__kwdefaults__", {"steps": 1, "rounds": 2})
-    benchmark.main(["data=phantom2d", "models=[scale_tiny,resnet18]", "data.batch_size=4"])
+    benchmark.main(["data=phantom2d", "models=[scale_tiny,resnet18]", "data.batch_size=4", "data.eval_batch_size=8"])
     lines = capsys.readouterr().out.splitlines()
     assert "batch 4, 32-true" in lines[0]
     assert [line.split("|")[1].strip() for line in lines[4:]] == ["`scale_tiny`", "`resnet18`"]

@@ -9,6 +9,10 @@ Each task is binary and balanced, each sample a function of the seed, the split'
   be seen in any slab's mean, and only the neighbours in all three directions tell them apart.
 - `both`: positive where the texture is that of all slices and the cube is chequered in space; the three other cases are
   as frequent as one another, so that whoever sees one of the two cues has an AUC of 5/6 at most.
+- `place`: two patches of texture in each sample and a cube at one of them: positive where that patch's texture is that
+  of all slices and the cube is chequered in space. The three other cases, as frequent as one another: no patch has the
+  texture of all slices; the cube's slices have their signs drawn anew; both cues are there, the cube at the other
+  patch. Whoever sees one cue has an AUC of 2/3 at most, who sees both but not whether they meet 5/6.
 """
 
 import zlib
@@ -16,7 +20,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-TASKS = ("scale", "plane", "context", "both")
+TASKS = ("scale", "plane", "context", "both", "place")
 VERSION = 1  # counts up when the same seed gives other images
 _LEVEL, _NOISE, _WAVE = 90.0, 12.0, 8.0  # grey values: mean, standard deviations of voxels and of the background
 _LARGE, _SMALL, _COUNT = 4.4, 2.2, 8  # radii of the balls; eight small ones have the volume of a large one
@@ -66,6 +70,8 @@ def _sample(task: str, size: int, row: int, generator: np.random.Generator) -> t
         _texture(image, plane, generator)
     if task in ("context", "both"):
         _space(image, context, generator)
+    if task == "place":
+        _meeting(image, "same place" if label else ("no plane", "no context", "apart")[row // 2 % 3], generator)
     return label, np.clip(np.rint(image), 0, 255).astype(np.uint8)
 
 
@@ -89,10 +95,21 @@ def _balls(image: np.ndarray, large: int, generator: np.random.Generator) -> Non
     image += generator.uniform(*_BRIGHT) * np.clip(0.5 - np.min(distances, axis=0), 0, 1)
 
 
-def _texture(image: np.ndarray, same: int, generator: np.random.Generator) -> None:
+def _meeting(image: np.ndarray, case: str, generator: np.random.Generator) -> None:
+    """Two patches of texture that do not touch each other's rows or columns, and a cube at one of them."""
+    room = (image.shape[0] - _PATCH) // 2 + 1
+    here, there = 2 * generator.integers(0, room, (2, 2))
+    while np.abs(here - there).max() < _PATCH:
+        here, there = 2 * generator.integers(0, room, (2, 2))
+    _texture(image, case in ("same place", "no context"), generator, corner=here)
+    _texture(image, case == "apart", generator, corner=there)
+    _space(image, case != "no context", generator, corner=here)
+
+
+def _texture(image: np.ndarray, same: int, generator: np.random.Generator, *, corner: np.ndarray | None = None) -> None:
     """Stripes of one pixel in a patch; of each of the two halves of the slices, which slabs are, as well as of all."""
     size = image.shape[0]
-    top, left = generator.integers(0, size - _PATCH + 1, 2)
+    top, left = generator.integers(0, size - _PATCH + 1, 2) if corner is None else corner
     stripes = np.where(np.arange(_PATCH) % 2, 1.0, -1.0)[:, None] * np.ones(_PATCH)
     stripes = stripes if generator.integers(2) else stripes.T
     signs = np.ones(size)
@@ -104,17 +121,20 @@ def _texture(image: np.ndarray, same: int, generator: np.random.Generator) -> No
     patch += (_TEXTURE * signs[:, None, None] * stripes * generator.choice((-1, 1))).astype(np.float32)
 
 
-def _space(image: np.ndarray, whole: int, generator: np.random.Generator) -> None:
+def _space(image: np.ndarray, whole: int, generator: np.random.Generator, *, corner: np.ndarray | None = None) -> None:
     """A chequered cube, or one whose slices have signs drawn anew; the mean of neither half of an axis shows any."""
     size, half = image.shape[0], image.shape[0] // 2
     starts = 2 * generator.integers(0, (size - _PATCH) // 2 + 1, 3)
     place = np.arange(_PATCH)
     across = np.where((place[:, None] + place) % 2, 1.0, -1.0)
     signs = np.where(place % 2, 1.0, -1.0)
+    axes = generator.permutation(3) if corner is not None else None
+    if corner is not None:
+        starts = np.array([starts[0], *corner])[axes]
     if not whole:
         signs = np.concatenate([generator.permutation(part) for part in np.split(signs, [max(half - starts[0], 0)])])
     cube = signs[:, None, None] * across * _TEXTURE_3D * generator.choice((-1, 1))
-    turned = image.transpose(generator.permutation(3))
+    turned = image.transpose(generator.permutation(3) if axes is None else axes)
     turned[tuple(slice(start, start + _PATCH) for start in starts)] += cube.astype(np.float32)
 
 

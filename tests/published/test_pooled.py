@@ -11,6 +11,13 @@ from scale.published import explanations, per_sample, pooled
 from scale.published.pooled import pool
 
 
+@pytest.fixture(scope="module")
+def published():
+    """The rows in the package, and the advice that is drawn from them: pooling takes seconds."""
+    found = explanations.read()
+    return found, pooled.advice(pooled.frame(found))
+
+
 def slow(values, *, draws, seed):
     """The bootstrap of two stages in plain Python: trainings, then samples of each."""
     generator = np.random.default_rng(seed)
@@ -97,10 +104,10 @@ def test_the_advice_states_the_lower_bound():
     assert re.search(r"relevance mass at least 1[12] times", text)
 
 
-def test_the_published_rows_hold_what_the_advice_says():
+def test_the_published_rows_hold_what_the_advice_says(published):
     """Recomputes the bound of each phantom from the CSV in the package, by the slow reference."""
-    published = explanations.read()
-    said = dict(re.findall(r"(\d\.\d\d) on ([\w ()]+?) \(\d+ trainings", pooled.advice(pooled.frame(published))))
+    found, advice = published
+    said = dict(re.findall(r"(\d\.\d\d) on ([\w ()]+?) \(\d+ trainings", advice))
     known = {flag: float(bound) for bound, flag in said.items()}
     if not known:
         pytest.skip("explanations.csv has no method over five trainings yet: there is no advice to check")
@@ -108,7 +115,7 @@ def test_the_published_rows_hold_what_the_advice_says():
         flag, variant = re.fullmatch(r"(\w+)(?: \((\w+)\))?", name).groups(default="")
         values = [
             np.array(row["values"].split(), dtype=float)
-            for row in published
+            for row in found
             if (row["flag"], row["variant"], row["method"], row["control"], row["metric"])
             == (flag, variant, RECOMMENDED[0], "", "pointing_game_causal")
         ]
@@ -116,8 +123,8 @@ def test_the_published_rows_hold_what_the_advice_says():
         assert bound == pytest.approx(slow(values, draws=4000, seed=1)[0], abs=0.02)
 
 
-def test_the_readme_states_the_lowest_of_the_bounds():
-    known = pooled.advice(pooled.frame(explanations.read()))
+def test_the_readme_states_the_lowest_of_the_bounds(published):
+    known = published[1]
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     bounds = [float(bound) for bound in re.findall(r"(\d\.\d\d) on \w+", known)]
     assert f"`{RECOMMENDED[0]}`" in known
