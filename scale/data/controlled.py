@@ -9,10 +9,10 @@ Each task is binary and balanced, each sample a function of the seed, the split'
   be seen in any slab's mean, and only the neighbours in all three directions tell them apart.
 - `both`: positive where the texture is that of all slices and the cube is chequered in space; the three other cases are
   as frequent as one another, so that whoever sees one of the two cues has an AUC of 5/6 at most.
-- `place`: two patches of texture in each sample and a cube at one of them: positive where that patch's texture is that
-  of all slices and the cube is chequered in space. The three other cases, as frequent as one another: no patch has the
-  texture of all slices; the cube's slices have their signs drawn anew; both cues are there, the cube at the other
-  patch. Whoever sees one cue has an AUC of 2/3 at most, who sees both but not whether they meet 5/6.
+- `side`: a patch of texture and a cube on either side of each sample: positive where the one patch that is the same in
+  all slices and the one cube that is chequered in space are on one side. The three other cases, as frequent as one
+  another: no such patch, no such cube, or they are on different sides. Whoever sees one cue has an AUC of 2/3 at most,
+  who sees both and not where they are 5/6.
 """
 
 import zlib
@@ -20,7 +20,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-TASKS = ("scale", "plane", "context", "both", "place")
+TASKS = ("scale", "plane", "context", "both", "side")
 VERSION = 1  # counts up when the same seed gives other images
 _LEVEL, _NOISE, _WAVE = 90.0, 12.0, 8.0  # grey values: mean, standard deviations of voxels and of the background
 _LARGE, _SMALL, _COUNT = 4.4, 2.2, 8  # radii of the balls; eight small ones have the volume of a large one
@@ -70,8 +70,8 @@ def _sample(task: str, size: int, row: int, generator: np.random.Generator) -> t
         _texture(image, plane, generator)
     if task in ("context", "both"):
         _space(image, context, generator)
-    if task == "place":
-        _meeting(image, "same place" if label else ("no plane", "no context", "apart")[row // 2 % 3], generator)
+    if task == "side":
+        _sides(image, "together" if label else ("no plane", "no context", "apart")[row // 2 % 3], generator)
     return label, np.clip(np.rint(image), 0, 255).astype(np.uint8)
 
 
@@ -95,15 +95,19 @@ def _balls(image: np.ndarray, large: int, generator: np.random.Generator) -> Non
     image += generator.uniform(*_BRIGHT) * np.clip(0.5 - np.min(distances, axis=0), 0, 1)
 
 
-def _meeting(image: np.ndarray, case: str, generator: np.random.Generator) -> None:
-    """Two patches of texture that do not touch each other's rows or columns, and a cube at one of them."""
-    room = (image.shape[0] - _PATCH) // 2 + 1
-    here, there = 2 * generator.integers(0, room, (2, 2))
-    while np.abs(here - there).max() < _PATCH:
-        here, there = 2 * generator.integers(0, room, (2, 2))
-    _texture(image, case in ("same place", "no context"), generator, corner=here)
-    _texture(image, case == "apart", generator, corner=there)
-    _space(image, case != "no context", generator, corner=here)
+def _sides(image: np.ndarray, case: str, generator: np.random.Generator) -> None:
+    """In either half of the columns a patch of texture and a cube, which share no row."""
+    half = image.shape[0] // 2
+    turned = bool(generator.integers(2))  # which side is the first
+    for first in (True, False):
+        left = half * (first == turned)
+        rows = half * generator.permutation(2)
+        corners = [(top, left) + 2 * generator.integers(0, (half - _PATCH) // 2 + 1, 2) for top in rows]
+        _texture(image, first and case != "no plane", generator, corner=corners[0])
+        chequered = (case == "together" and first) or (case == "apart" and not first)
+        if case == "no plane":
+            chequered = first
+        _space(image, chequered, generator, corner=corners[1])
 
 
 def _texture(image: np.ndarray, same: int, generator: np.random.Generator, *, corner: np.ndarray | None = None) -> None:

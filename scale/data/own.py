@@ -188,7 +188,7 @@ class ControlledDataModule(ImageDataModule):
     def __init__(
         self,
         *,
-        task: Literal["scale", "plane", "context", "both", "place"] = "both",
+        task: Literal["scale", "plane", "context", "both", "side"] = "both",
         size: int = 28,
         samples: dict[str, int] | None = None,
         phantom_seed: int = 0,

@@ -33,8 +33,9 @@ class ClassificationTask(L.LightningModule):
         auxiliary_weight: weight of the auxiliary losses' mean.
         gate_entropy: weight of 1 - H / log 2 in the loss, the mean over the samples, with H the entropy of the stream
             gate: against a gate that is all for one stream. Needs a network with `forward_gated`.
-        flip_consistency: weight in the loss of the squared distance between the probabilities of a batch and of its
-            mirror image along a random axis of `flips`, the mean over heads and samples.
+        flip_consistency: with a number above 0 each sample is trained on together with its mirror image along a random
+            axis of `flips`, in one pass, and this is the weight in the loss of the squared distance between the
+            probabilities of the two, the mean over heads and samples.
         flips: spatial axes along which the mirror image keeps the label.
         class_weights: (K,), weights in the loss.
         logit_adjustment: (K,), added to the logits in the training loss alone, for classes that are drawn more or less
@@ -134,6 +135,10 @@ class ClassificationTask(L.LightningModule):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """The loss of one batch."""
         images, labels = batch["image"], batch["label"]
+        in_pairs = bool(self.flip_consistency and self.flips)
+        if in_pairs:
+            axis = self.flips[int(torch.randint(len(self.flips), ()))]
+            images, labels = _alternating(images, images.flip(2 + axis)), _alternating(labels, labels)
         logits, auxiliary, gate = self._heads(images)
         loss = main = self._loss(logits, labels)
         if auxiliary:
@@ -141,8 +146,8 @@ class ClassificationTask(L.LightningModule):
             loss = loss + self.auxiliary_weight * losses.mean()
         if gate is not None:
             loss = loss + self.gate_entropy * one_sidedness(gate)
-        if self.flip_consistency and self.flips:
-            loss = loss + self.flip_consistency * self._distance_to_mirrored(images, [logits, *auxiliary.values()])
+        if in_pairs:
+            loss = loss + self.flip_consistency * self._distance_in_pairs([logits, *auxiliary.values()])
         place = f"at step {self.global_step} (epoch {self.current_epoch}, batch {batch_idx}"
         self._losses.add(torch.stack([loss.detach(), main.detach()]), index=batch["index"], place=place)
         return loss
@@ -223,13 +228,9 @@ class ClassificationTask(L.LightningModule):
         logits, auxiliary, *rest = (self._graphed or self._forward_auxiliary)(images)
         return logits, auxiliary if self.auxiliary_weight else {}, rest[0] if rest else None
 
-    def _distance_to_mirrored(self, images: Tensor, heads: list[Tensor]) -> Tensor:
-        axis = self.flips[int(torch.randint(len(self.flips), ()))]
-        logits, auxiliary, _ = self._heads(images.flip(2 + axis))
-        pairs = zip(heads, [logits, *auxiliary.values()], strict=True)
-        probabilities = self.problem.probabilities
-        distances = [(probabilities(here) - probabilities(there)).square().sum(dim=1) for here, there in pairs]
-        return torch.stack(distances).mean()
+    def _distance_in_pairs(self, heads: list[Tensor]) -> Tensor:
+        probabilities = [self.problem.probabilities(logits).unflatten(0, (-1, 2)) for logits in heads]
+        return torch.stack([(pair[:, 0] - pair[:, 1]).square().sum(dim=1) for pair in probabilities]).mean()
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         return self.problem.loss(
@@ -269,6 +270,11 @@ class ClassificationTask(L.LightningModule):
             probabilities=self.problem.probabilities(logits.double()).numpy(),
             labels=joined["labels"][order].numpy(),
         )
+
+
+def _alternating(one: Tensor, other: Tensor) -> Tensor:
+    """(B, ...) and (B, ...) to (2B, ...): in this order a process has a contiguous part of the batch of all."""
+    return torch.stack([one, other], dim=1).flatten(0, 1)
 
 
 def one_sidedness(gate: Tensor) -> Tensor:

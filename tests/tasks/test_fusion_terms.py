@@ -94,13 +94,21 @@ def test_flip_consistency_is_nothing_for_a_network_that_flips_do_not_change():
         loss(net(), flip_consistency=1.0)
 
 
-def test_flips_are_those_that_the_data_allow():
+def test_each_image_is_trained_on_with_its_mirror_image_along_a_flip_that_the_data_allow():
     task = ClassificationTask(net(dropout=0.0), problem=Problem("binary", 2), flip_consistency=1.0, flips=(1,))
     seen = []
     task._forward_auxiliary = lambda images: seen.append(images) or task.net.forward_auxiliary(images)
-    images = torch.randn(4, 1, 28, 28)
-    task.training_step({"image": images, "label": torch.zeros(4, 1, dtype=torch.long), "index": torch.arange(4)}, 0)
-    torch.testing.assert_close(seen[1], images.flip(3))
+    images, labels = torch.randn(4, 1, 28, 28), torch.tensor([[0], [1], [1], [0]])
+    found = task.training_step({"image": images, "label": labels, "index": torch.arange(4)}, 0)
+    (pairs,) = seen  # one pass
+    torch.testing.assert_close(pairs[0::2], images)
+    torch.testing.assert_close(pairs[1::2], images.flip(3))
+    own = ClassificationTask(task.net, problem=Problem("binary", 2))
+    heads = [(logits := task.net.forward_auxiliary(pairs))[0], *logits[1].values()]
+    losses = [own.problem.loss(head, labels.repeat_interleave(2, dim=0)) for head in heads]
+    apart = [(head.softmax(1)[0::2] - head.softmax(1)[1::2]).square().sum(1).mean() for head in heads]
+    wanted = losses[0] + 2 * (losses[1] + losses[2]) / 2 + sum(apart) / 3
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_convex_weights_are_those_of_the_best_mixture():
