@@ -84,11 +84,9 @@ def _of_graphs(node: Mapping[str, Any]) -> Iterator[str]:
         yield "task.cuda_graphs=true is for a GPU: give trainer=gpu too"
     if trainer.get("devices", 1) != 1 or trainer.get("num_nodes", 1) != 1:
         yield "task.cuda_graphs=true trains on one device: give trainer=gpu, with trainer.devices=1"
-    unlike = {
-        "compile": task.get("compile"),
-        "trainer.accumulate_grad_batches": trainer.get("accumulate_grad_batches", 1) != 1,
-        "data=joint": str(node["data"].get("_target_")).endswith(".JointDataModule"),
-    }
+    unlike = {"compile": task.get("compile"), "task.flip_consistency": task.get("flip_consistency")}
+    unlike["trainer.accumulate_grad_batches"] = trainer.get("accumulate_grad_batches", 1) != 1
+    unlike["data=joint"] = str(node["data"].get("_target_")).endswith(".JointDataModule")
     for key, given in unlike.items():  # what a replay returns holds until the next one, of one shape
         if given:
             yield f"task.cuda_graphs=true is not for {key}: leave one of them out"

@@ -104,10 +104,8 @@ def _sides(image: np.ndarray, case: str, generator: np.random.Generator) -> None
         rows = half * generator.permutation(2)
         corners = [(top, left) + 2 * generator.integers(0, (half - _PATCH) // 2 + 1, 2) for top in rows]
         _texture(image, first and case != "no plane", generator, corner=corners[0])
-        chequered = (case == "together" and first) or (case == "apart" and not first)
-        if case == "no plane":
-            chequered = first
-        _space(image, chequered, generator, corner=corners[1])
+        chequered = {"together": first, "no plane": first, "no context": False, "apart": not first}
+        _space(image, chequered[case], generator, corner=corners[1])
 
 
 def _texture(image: np.ndarray, same: int, generator: np.random.Generator, *, corner: np.ndarray | None = None) -> None:

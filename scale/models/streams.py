@@ -16,7 +16,7 @@ class Stem(nn.Module):
     """Two convolutions for samples of any size: one on every pixel, then one that halves the edges.
 
     Between them stands a non-linearity, so that what is small is found before it is thinned out; a single strided
-    convolution of the same reach learns lesions of few voxels more slowly (see the README's table of what was tried).
+    convolution of the same reach learns lesions of few voxels more slowly (`docs/research_log.md`).
 
     A reduced sample has twice the channels (see `lifting.shrink`); the weights of the second half rest otherwise. One
     tensor of weights, of which a part is used, keeps every parameter in the graph whatever the size.

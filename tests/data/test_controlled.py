@@ -83,6 +83,8 @@ def test_both_cues_are_on_one_side_or_on_different_ones():
     labels, case = arrays["train_labels"][:, 0], np.arange(len(images)) // 2 % 3
     assert together[labels == 1].mean() > 0.95
     assert together[(labels == 0) & (case == 2)].mean() < 0.05
+    strength = spaces.max(axis=(1, 2))
+    assert strength[(labels == 0) & (case == 1)].max() < strength[(labels == 1) | (case != 1)].min()
 
 
 def test_a_sample_does_not_depend_on_how_many_there_are():

@@ -28,7 +28,7 @@ def test_the_guides_tables_are_the_means_of_the_rows():
     for flag, network, auc, loss in found:
         mine = rows[(rows.flag == flag) & (rows.network == network) & (rows.epochs == EPOCHS[flag])]
         assert len(mine) % 3 == 0, (flag, network)
-        assert float(auc) == pytest.approx(mine.auc.mean(), abs=0.0011), (flag, network)
+        assert float(auc) == pytest.approx(mine.auc.mean(), abs=0.00051), (flag, network)
         by_fold = mine.groupby("fold")[["log_loss", "samples"]].mean()
         weighted = (by_fold.log_loss * by_fold.samples).sum() / by_fold.samples.sum()
-        assert float(loss) == pytest.approx(weighted, abs=0.0011), (flag, network)
+        assert float(loss) == pytest.approx(weighted, abs=0.00051), (flag, network)

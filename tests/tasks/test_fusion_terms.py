@@ -98,7 +98,7 @@ def test_each_image_is_trained_on_with_its_mirror_image_along_a_flip_that_the_da
     task = ClassificationTask(net(dropout=0.0), problem=Problem("binary", 2), flip_consistency=1.0, flips=(1,))
     seen = []
     task._forward_auxiliary = lambda images: seen.append(images) or task.net.forward_auxiliary(images)
-    images, labels = torch.randn(4, 1, 28, 28), torch.tensor([[0], [1], [1], [0]])
+    images, labels = torch.randn(4, 1, 28, 28), torch.tensor([[0], [1], [1], [1]])
     found = task.training_step({"image": images, "label": labels, "index": torch.arange(4)}, 0)
     (pairs,) = seen  # one pass
     torch.testing.assert_close(pairs[0::2], images)

@@ -14,6 +14,7 @@ from scale.tasks.graphs import GraphedPass
         ([], "is for a GPU: give trainer=gpu"),
         (["trainer=gpu", "trainer.devices=2"], "trains on one device"),
         (["trainer=gpu", "compile=true"], "not for compile"),
+        (["trainer=gpu", "task.flip_consistency=1"], "not for task.flip_consistency"),
         (["trainer=gpu", "trainer.accumulate_grad_batches=2"], "not for trainer.accumulate_grad_batches"),
         (["trainer=gpu", "data=joint", "data.sets=[phantom2d,phantom3d]"], "not for data=joint"),
     ],
