@@ -50,9 +50,12 @@ def _job(config: DictConfig) -> None:
 def _run(config: DictConfig) -> int:
     """Prints a table; the exit status is 1 where a run's record cannot be reproduced."""
     _check(config)
+    from scale.runs import read_metrics
     from scale.runs.sets import folder_of
 
     config.run = config.run and folder_of(config.run, config.set)
+    for folder in config.runs or [config.run] * (config.run is not None):
+        read_metrics(folder)  # says that there is no such run before the heavy imports
     if config.runs is not None and not config.heads:
         return _average(list(config.runs), config.output)
     if config.predictions is not None:

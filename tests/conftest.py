@@ -20,6 +20,13 @@ LONGEST = (  # of the files, by CPU time: begun first, so that no worker is left
 )
 
 
+def pytest_configure(config):
+    there = {path.name for path in Path(__file__).parent.rglob("test_*.py")}
+    there |= {path.name for path in config.rootpath.glob("notebooks/*.ipynb")}
+    if gone := set(LONGEST) - there:
+        raise pytest.UsageError(f"tests/conftest.py begins with files that are not there: {', '.join(sorted(gone))}")
+
+
 def pytest_collection_modifyitems(items):
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.name, len(LONGEST)))

@@ -19,6 +19,7 @@ def test_report_is_made_anew_with_what_was_chosen(monkeypatch, capsys):
     monkeypatch.setattr(
         "scale.reporting.refresh.refresh", lambda folder, **chosen: asked.update(chosen, folder=folder) or "a page"
     )
+    monkeypatch.setattr("scale.runs.read_metrics", lambda folder: {})
     assert evaluate._run(config(run="somewhere", report=True, evaluation={"calibrate": "temperature"})) == 0
     assert asked == {"folder": "somewhere", "calibrate": "temperature", "threshold": None, "coverage": None}
     assert "written: a page" in capsys.readouterr().out

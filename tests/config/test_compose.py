@@ -284,6 +284,8 @@ COMMANDS = {
         "vesselmnist3d has no size 128",
     ),
     "evaluate": (["--help"], 0, "metrics.json"),
+    "evaluate a run that is none": (["run=/nowhere"], 1, "/nowhere is not a run folder"),
+    "evaluate runs that are none": (["runs=[/nowhere,/neither]"], 1, "/nowhere is not a run folder"),
     "a sweep without -m": (["experiment=ablation"], 2, "experiment=ablation is for several runs (ablation="),
     "misspelt in a sweep of a file": (["-m", "experiment=ablation", "seed=0,x"], 2, "seed=x"),
 }
@@ -292,7 +294,7 @@ COMMANDS = {
 @pytest.mark.parametrize("case", COMMANDS)
 def test_the_command_line_answers_without_torch(case, tmp_path):
     arguments, status, text = COMMANDS[case]
-    module = "scale.evaluate" if case == "evaluate" else "scale.train"
+    module = "scale.evaluate" if case.startswith("evaluate") else "scale.train"
     code = (
         "import runpy, sys\n"
         f"sys.argv = ['x', *{arguments!r}]\n"
