@@ -28,18 +28,17 @@ def read(explanations: Path) -> Values:
 
 
 def packed(values: Values, row: Mapping[str, str]) -> str:
-    """The samples' values behind a row, or their gains on its control, with a blank between."""
+    """The samples' values behind a row, or their gains on its control, as `index:value` with a blank between."""
     name, control = row["metric"], row.get("control")
     own = values.get((row["method"], name), {})
-    numbers = list(own.values())
     if control:
         other = values.get((control, name), {})
         shared = [index for index in own if index in other]
         mine, theirs = (np.array([side[index] for index in shared]) for side in (own, other))
-        numbers = gain(mine, theirs, METRICS[name].better).tolist()
-    return " ".join(f"{number:.4g}" for number in numbers)
+        own = dict(zip(shared, gain(mine, theirs, METRICS[name].better).tolist(), strict=True))
+    return " ".join(f"{index}:{number:.4g}" for index, number in own.items())
 
 
-def unpacked(cell: str) -> np.ndarray:
-    """The values (n,) of a cell."""
-    return np.array(cell.split(), dtype=np.float64)
+def unpacked(cell: str) -> dict[str, float]:
+    """The values of a cell by the samples' index in their split."""
+    return {index: float(value) for index, value in (part.split(":") for part in cell.split())}

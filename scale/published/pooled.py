@@ -1,14 +1,15 @@
 """What explanations are worth over trainings: pooled intervals, the spread over trainings, and advice with its bound.
 
 An interval over the samples of one training says nothing on the next training. Where several seeds were explained, the
-bootstrap draws trainings first and then samples of each (Davison and Hinkley 1997, doi:10.1017/CBO9780511802843, 3.8),
-and the spread over the trainings and the worst of them stand beside it.
+bootstrap draws trainings and, independently, samples: all trainings were explained on the same ones, so that each draw
+takes the same samples of each (the pigeonhole bootstrap; Owen 2007, doi:10.1214/07-AOAS122). The spread over the
+trainings and the worst of them stand beside it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -41,7 +42,8 @@ class Pooled(NamedTuple):
         worst: smallest of the trainings' means.
         best: largest of them.
         trainings: their number.
-        n: samples of all trainings together.
+        n: values, of all trainings together.
+        samples: that they are of; each has a value of every training at most.
     """
 
     mean: float
@@ -52,16 +54,17 @@ class Pooled(NamedTuple):
     best: float
     trainings: int
     n: int
+    samples: int
 
 
-def pool(values: Sequence[np.ndarray], *, seed: int = 0, level: float = 0.95, draws: int = 4000) -> Pooled:
-    """Pools a metric's values on samples, one array (n,) for each training, by a bootstrap of two stages.
+def pool(values: Sequence[Mapping[str, float]], *, seed: int = 0, level: float = 0.95, draws: int = 4000) -> Pooled:
+    """Pools a metric's values on samples by a bootstrap over trainings and samples, which are crossed.
 
     With few trainings the interval is too narrow (of five, all five are drawn in 4 % of the draws only): read `worst`
     beside it.
 
     Args:
-        values: of each training; arrays without values are left out.
+        values: of each training, by the sample's index; trainings without values are left out.
         seed: of the drawing.
         level: share of the drawn means inside the interval.
         draws: number of drawn means.
@@ -69,18 +72,23 @@ def pool(values: Sequence[np.ndarray], *, seed: int = 0, level: float = 0.95, dr
     Raises:
         ValueError: no training has a value.
     """
-    known = [np.asarray(one, dtype=np.float64) for one in values if len(one)]
-    if not known:
+    trainings = [one for one in values if one]
+    if not trainings:
         raise ValueError("there is no value to pool")
-    generator, count = np.random.default_rng(seed), len(known)
-    drawn = [one[generator.integers(len(one), size=(draws, count, len(one)))].mean(axis=2) for one in known]
-    chosen = generator.integers(count, size=(draws, count))
-    means = np.take_along_axis(np.stack(drawn), chosen[None], axis=0)[0].mean(axis=1)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    each = np.array([one.mean() for one in known])
-    sd = float(each.std(ddof=1)) if count > 1 else np.nan
-    size = sum(map(len, known))
-    return Pooled(float(each.mean()), float(low), float(high), sd, float(each.min()), float(each.max()), count, size)
+    samples = list(dict.fromkeys(index for one in trainings for index in one))
+    table = np.array([[one.get(index, np.nan) for index in samples] for one in trainings])
+    known = ~np.isnan(table)
+    generator = np.random.default_rng(seed)
+    times, often = (generator.multinomial(n, np.full(n, 1 / n), size=draws) for n in table.shape)
+    with np.errstate(invalid="ignore"):  # a training may have no value of the samples that were drawn
+        each = (often @ np.where(known, table, 0).T) / (often @ known.T)
+        weight = times * ~np.isnan(each)
+        means = np.nansum(weight * np.nan_to_num(each), axis=1) / weight.sum(axis=1)
+    low, high = np.nanquantile(means, [(1 - level) / 2, (1 + level) / 2])
+    own = np.nanmean(table, axis=1)
+    sd = float(own.std(ddof=1)) if len(own) > 1 else np.nan
+    limits = float(own.mean()), float(low), float(high), sd, float(own.min()), float(own.max())
+    return Pooled(*limits, len(own), int(known.sum()), len(samples))
 
 
 def frame(rows: Sequence[Row]) -> pd.DataFrame:
@@ -154,13 +162,19 @@ def _table(pooled: pd.DataFrame, key: tuple[str, ...]) -> str:
     flag, size, model, variant = key
     name = f"`{model}`, {variant}" if variant else f"`{model}`"
     title = f"**{flag}**, {size} pixels, {name}, {count} trainings{few}"
-    counted = [f"{head} (n = {_samples(shown, head)})" for head in heads]
+    counted = [f"{head} (n = {_counted(shown, head)})" for head in heads]
     body = markdown(["method", *counted], [[f"`{line[0]}`", *line[1:]] for line in cells.itertuples(name=None)])
     return f"{title}\n\n{body}"
 
 
-def _samples(shown: pd.DataFrame, head: str) -> str:
-    counts = shown[shown["head"] == head]["n"]
+def _counted(shown: pd.DataFrame, head: str) -> str:
+    """Values of all trainings, and the samples that they are of."""
+    part = shown[shown["head"] == head]
+    values, samples = (_range(part[name]) for name in ("n", "samples"))
+    return f"{values} of {samples} samples"
+
+
+def _range(counts: pd.Series) -> str:
     low, high = counts.min(), counts.max()
     return str(low) if low == high else f"{low} to {high}"
 
