@@ -193,8 +193,33 @@ def test_cells_of_the_middle_level_look_at_every_fourth_voxel(shape):
         low, high = int(support.min()), int(support.max())
         if low > 0 and high < n - 1:  # not cut off
             assert (low + high) / 2 == pytest.approx(4 * index, abs=1)
-        grid = InputGrid(net, shape)
-        assert -(-grid.reduced[axis] // 4) == middle.shape[2 + axis]
+        read = InputGrid(net, shape).read_by[name]
+        assert -(-read.shape[axis] // 4) == middle.shape[2 + axis]
+
+
+@pytest.mark.parametrize("resolution", ["reduced", "full"])
+@pytest.mark.parametrize("shape", [(28, 28), (64, 64), (67, 50), (48, 64, 64)], ids=str)
+def test_a_planar_cell_is_brought_to_the_pixels_that_it_reads(shape, resolution):
+    """Whatever the stream's resolution: where the input changes a cell is where the map shows it."""
+    net = small(shape, seed=2, planar_resolution=resolution, **WIDER)
+    x = torch.randn(1, 1, *shape, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    seen = []
+    net.scale_attention["planar"].register_forward_hook(lambda _, __, found: seen.append(found[0]))
+    net(x)
+    (mixed,) = seen  # (images, h, w, dim)
+    grid, (images, *cells, dim) = InputGrid(net, shape), mixed.shape
+    for share in (0.3, 0.6):
+        cell = [round(share * n) for n in cells]
+        one = torch.zeros(1, images, *cells)
+        one[(0, 0, *cell)] = 1
+        features = mixed[(0, *cell)]
+        slopes = [torch.autograd.grad(features[k], x, retain_graph=True)[0][0, 0] for k in range(dim)]
+        read, shown = torch.stack(slopes).square().sum(dim=0), grid.planar(one)[0]
+        for axis in range(len(shape) - 2, len(shape)):  # of a volume the slab along the depth
+            place = torch.arange(shape[axis], dtype=torch.float32)
+            others = tuple(other for other in range(len(shape)) if other != axis)
+            where = [float((place * part.sum(dim=others)).sum() / part.sum()) for part in (read, shown)]
+            assert where[0] == pytest.approx(where[1], abs=2.5 * max(shape) / 28), axis
 
 
 @pytest.mark.parametrize("auxiliary", [True, False])

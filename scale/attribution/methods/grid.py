@@ -1,8 +1,9 @@
 """From the cells of a SCALE network's streams back to the voxels of its input.
 
 Strides halve the edge at the stem, the middle and the coarse level, and cell i of a strided convolution looks at voxel
-2i: so cell i of the middle level looks at voxel 4i of the (reduced) sample. The tokens are area means of the middle
-level's cells. Maps are interpolated linearly between those places, and spread evenly over the slices of a slab.
+2i: so cell i of the middle level looks at voxel 4i of what its stream reads, which is the reduced sample, or, of the
+planar stream with `planar_resolution=full`, the sample itself. The tokens are area means of the middle level's cells.
+Maps are interpolated linearly between those places, and spread evenly over the slices of a slab.
 """
 
 from __future__ import annotations
@@ -18,6 +19,31 @@ from scale.models.scale_net import ScaleNet
 MIDDLE_STRIDE = 4
 
 
+class Read:
+    """What a stream reads of a sample: blocks of its voxels.
+
+    Args:
+        shape: spatial shape S of the sample.
+        factor: edge of a block.
+
+    Attributes:
+        shape: spatial shape in blocks.
+    """
+
+    def __init__(self, shape: Sequence[int], factor: int) -> None:
+        self.factor = factor
+        self.shape = tuple(-(-n // factor) for n in shape)
+        self.before = tuple((-n % factor) // 2 for n in shape)  # voxels that an edge was filled up with at its start
+
+    def block(self, axis: int, count: int) -> Tensor:
+        """The block (count,) of each voxel along an axis."""
+        return (torch.arange(count) + self.before[axis]) // self.factor
+
+    def place(self, axis: int, count: int) -> Tensor:
+        """Places (count,) of the voxels along an axis, in blocks."""
+        return (torch.arange(count, dtype=torch.float32) + self.before[axis] - (self.factor - 1) / 2) / self.factor
+
+
 class InputGrid:
     """Where the cells of a network's streams lie in samples of one shape.
 
@@ -30,11 +56,14 @@ class InputGrid:
     def __init__(self, net: ScaleNet, shape: Sequence[int], *, device: torch.device | str = "cpu") -> None:
         self.shape, self.device = tuple(shape), device
         self.lifting, self.dims = net.lifting, net.spatial_dims
-        self.factor = shrink_factor(self.shape)
-        self.reduced = tuple(-(-n // self.factor) for n in self.shape)
+        reduced = Read(self.shape, shrink_factor(self.shape))
+        self.read_by = {
+            "planar": Read(self.shape, 1) if net.planar_resolution == "full" else reduced,
+            "volumetric": reduced,
+        }
         self.slabs = self.lifting.slabs if self.dims == 3 and self.lifting.mode == "full" else 1
         # a volume's planar images are cut from the cube of its longest edge
-        self.edge = max(self.reduced) if self.slabs_along_axes else 0
+        self.edge = max(self.read_by["planar"].shape) if self.slabs_along_axes else 0
 
     @property
     def slabs_along_axes(self) -> bool:
@@ -44,7 +73,7 @@ class InputGrid:
     @property
     def planar_share(self) -> float:
         """The share of the input's voxels that lie in some planar image."""
-        return 1.0 if self.dims == 2 or self.slabs_along_axes else self.factor / self.shape[0]
+        return 1.0 if self.dims == 2 or self.slabs_along_axes else self.read_by["planar"].factor / self.shape[0]
 
     def planar(self, values: Tensor, *, tokens: bool = False) -> Tensor:
         """Values on the planar images, brought to the input.
@@ -59,9 +88,10 @@ class InputGrid:
         if self.dims == 2:
             return self._stretch(values[:, 0], axes=(0, 1), tokens=tokens)
         if not self.slabs_along_axes:
-            inside = torch.arange(self.shape[0], device=self.device) // self.factor == self.reduced[0] // 2
+            read = self.read_by["planar"]
+            inside = read.block(0, self.shape[0]) == read.shape[0] // 2
             plane = self._stretch(values[:, 0], axes=(1, 2), tokens=tokens)
-            return plane[:, None] * inside[:, None, None]
+            return plane[:, None] * inside.to(self.device)[:, None, None]
         parts = values.unflatten(1, (3, self.slabs))
         maps = []
         for axis in range(3):
@@ -82,8 +112,8 @@ class InputGrid:
             (B, *S): for an image the mean over the scales.
         """
         if self.dims == 2:
-            return self._stretch(values.mean(dim=1), axes=(0, 1), tokens=tokens)
-        return self._stretch(values, axes=(0, 1, 2), tokens=tokens, cube=False)
+            return self._stretch(values.mean(dim=1), axes=(0, 1), tokens=tokens, stream="volumetric")
+        return self._stretch(values, axes=(0, 1, 2), tokens=tokens, stream="volumetric")
 
     def planar_tokens(self, values: Tensor, grid: Sequence[int]) -> Tensor:
         """values: (B, N), one for each planar token; grid: rows and columns of tokens; returns (B, *S)."""
@@ -93,26 +123,22 @@ class InputGrid:
         """values: (B, M), one for each volumetric token; grid: (d, h, w); returns (B, *S)."""
         return self.volumetric(values.unflatten(1, tuple(grid)), tokens=True)
 
-    def _voxels(self, axis: int) -> Tensor:
-        """Places (S_axis,) of the input's voxels, in cells of the reduced sample."""
-        place = torch.arange(self.shape[axis], device=self.device, dtype=torch.float32)
-        return (place - (self.factor - 1) / 2) / self.factor
-
     def _start(self, axis: int) -> int:
-        return (self.edge - self.reduced[axis]) // 2
+        return (self.edge - self.read_by["planar"].shape[axis]) // 2
 
     def _slab_of(self, axis: int) -> Tensor:
         """The slab (S_axis,) in which each voxel lies."""
         parts = torch.tensor_split(torch.arange(self.edge), self.slabs)
         owner = torch.cat([torch.full((len(part),), number) for number, part in enumerate(parts)])
-        cells = torch.arange(self.shape[axis]) // self.factor + self._start(axis)
-        return owner[cells].to(self.device)
+        blocks = self.read_by["planar"].block(axis, self.shape[axis])
+        return owner[blocks + self._start(axis)].to(self.device)
 
-    def _stretch(self, values: Tensor, *, axes: tuple[int, ...], tokens: bool, cube: bool | None = None) -> Tensor:
+    def _stretch(self, values: Tensor, *, axes: tuple[int, ...], tokens: bool, stream: str = "planar") -> Tensor:
         """Interpolates the last axes of values (B, *cells), which run along the input's `axes`."""
-        cube = self.slabs_along_axes if cube is None else cube
+        read = self.read_by[stream]
+        cube = self.slabs_along_axes and stream == "planar"
         for number, axis in enumerate(axes, start=1):
-            place, extent = self._voxels(axis), self.reduced[axis]
+            place, extent = read.place(axis, self.shape[axis]).to(self.device), read.shape[axis]
             if cube:
                 place, extent = place + self._start(axis), self.edge
             place = place / MIDDLE_STRIDE
