@@ -12,7 +12,11 @@ from scale.data.catalog import Symmetry
 
 def mirrors(symmetry: Symmetry) -> list[tuple[int, ...]]:
     """Spatial axes of every mirroring that keeps the label, none first: all subsets of `symmetry.flips`."""
-    axes = symmetry.flips
+    return subsets(symmetry.flips)
+
+
+def subsets(axes: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """All subsets of axes, the empty one first."""
     return list(chain.from_iterable(combinations(axes, count) for count in range(len(axes) + 1)))
 
 

@@ -80,6 +80,7 @@ def record(run: "Run", predictor: Predictor) -> dict[str, Any]:
         "input": "images (batch, channels, *size), uint8, as the preprocessing makes them",
         "outputs": of_predictor(predictor).outputs,
         "preprocessing": predictor.inputs.preprocessing.record(),
+        "flips": None if predictor.flips is None else list(predictor.flips),
         "uncertainty": predictor.uncertainty.record(),
         "network": {**network, "in_channels": metrics["image_shape"][0], "outputs": run.model.problem.outputs},
         "flag": metrics["flag"],

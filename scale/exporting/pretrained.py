@@ -12,7 +12,7 @@ from scale.inference.familiarity import Reference
 from scale.inference.predictor import Member, Predictor
 from scale.inference.uncertainty import MAHALANOBIS
 from scale.preparing.preprocess import Preprocessing
-from scale.runs.inputs import Inputs
+from scale.runs.inputs import Inputs, flips_of
 from scale.runs.reading import METRICS
 from scale.tasks.problem import Problem
 
@@ -93,7 +93,8 @@ def load_pretrained(place: str | Path, *, device: str = "cpu", allow: Sequence[s
         classes = said["classes"]
         if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
             raise ValueError("classes is no list of names")
-        inputs = Inputs(how, tuple(map(str, classes)), str(said["title"]))
+        flips = None if said.get("flips") is None else flips_of(said["flips"], how.spatial_dims)
+        inputs = Inputs(how, tuple(map(str, classes)), str(said["title"]), flips)
         uncertainty = fitted(said["uncertainty"], problem.name)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{folder / CONFIG} cannot be read ({error})") from error

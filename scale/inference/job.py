@@ -165,7 +165,7 @@ def _claim(folder: Path, predictor: Predictor, listing: Listing, shard: Shard, e
         "last": listing.samples[-1].name if listing.samples else None,
         "files_sha256": _fingerprint(listing.samples),
         "shards": shard.count,
-        "explain": None if explainer is None else explainer.method,
+        "explain": None if explainer is None else explainer.record,
         "preprocessing": predictor.inputs.preprocessing.record(),
         **predictor.uncertainty.record(),
     }

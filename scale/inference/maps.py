@@ -1,6 +1,10 @@
-"""Explanations of new files: maps on each file's own grid, and what the page with the viewer shows."""
+"""Explanations of new files: maps on each file's own grid, and what the page with the viewer shows.
+
+They are made as `scale.explain` makes them by default, so that what was measured of a method holds for them.
+"""
 
 import hashlib
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,15 +13,19 @@ from typing import Any
 import numpy as np
 
 from scale.attribution.catalog import METHODS
-from scale.attribution.methods.attribute import applicable, attribute, obstacle
+from scale.attribution.methods.attribute import applicable, obstacle
+from scale.attribution.metrics import explainer as making
 from scale.attribution.report import page
 from scale.attribution.report.colours import limit, overlay
+from scale.config.schemas import Attribution
+from scale.data.augment import subsets
 from scale.inference.predictor import Predictor
 from scale.preparing.pool import picture
 from scale.preparing.preprocess import Preprocessing
 from scale.preparing.samples import Sample
 from scale.readers import Picture
 
+log = logging.getLogger("scale")
 FOLDER = "maps"
 UNLIKE = "This file looks unlike the training data: neither its prediction nor its map may mean anything."
 
@@ -37,13 +45,28 @@ class Explainer:
     def __init__(self, predictor: Predictor, method: str, folder: Path) -> None:
         if len(predictor.members) > 1:
             raise ValueError("explain= takes one run: a map is of one network")
-        self.net, self.problem = predictor.members[0].net, predictor.task
-        names = applicable(self.net)
+        net = predictor.members[0].net
+        names = applicable(net)
         if method not in METHODS:
             raise ValueError(f"explain={method}: there is no such method; what applies: {', '.join(names)}")
-        if reason := obstacle(self.net, method):
+        if reason := obstacle(net, method):
             raise ValueError(f"explain={method} does not apply: {reason}; what does: {', '.join(names)}")
         self.predictor, self.method, self.folder = predictor, method, folder / FOLDER
+        flips = predictor.flips
+        if flips is None and "views" in METHODS[method].per:
+            log.warning(
+                "explain=%s: nothing says which flips keep the labels of %s, so its maps are not averaged over them, "
+                "as those of scale.explain are",
+                method,
+                predictor.inputs.title,
+            )
+        self.making = making.Explainer(net, predictor.task, Attribution(), subsets(flips or ()))
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """How the maps are made, as `prediction.json` has it."""
+        said = self.making
+        return {"method": self.method, "baseline": said.settings.baseline, "views": [list(view) for view in said.views]}
 
     def values(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Maps (B, *S) on the network's grid and the explained classes (B,), of preprocessed images, uint8."""
@@ -52,8 +75,8 @@ class Explainer:
         probabilities, _ = self.predictor.raw(images)
         targets = torch.from_numpy(probabilities.argmax(axis=1)).to(self.predictor.device)
         given = self.predictor.members[0].normalise(self.predictor.tensor(images))
-        maps = attribute(self.net, given, problem=self.problem, method=self.method, target=targets)
-        return maps.sum(dim=1).cpu().numpy(), targets.cpu().numpy()
+        maps = self.making.maps(self.method, given, targets)
+        return maps.sum(dim=1).numpy(), targets.cpu().numpy()
 
     def explain(
         self, samples: Sequence[Sample], images: np.ndarray, rows: Sequence[dict[str, Any]]

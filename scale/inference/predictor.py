@@ -98,6 +98,7 @@ class Predictor:
         """
         first = runs[0]
         inputs = [read_inputs(run.folder, run.metrics) for run in runs]
+        inputs[0].preprocessing  # noqa: B018 (raises where files cannot be read for it)
         for run, own in zip(runs, inputs, strict=True):
             different = [key for key in SAME if run.metrics[key] != first.metrics[key]]
             if different or own != inputs[0]:
@@ -119,6 +120,14 @@ class Predictor:
         known: Sequence[Reference | None] = references or [None] * len(runs)
         members = [member_of(run, reference) for run, reference in zip(runs, known, strict=True)]
         return cls(members, inputs=inputs[0], problem=first.model.problem, fitted=fitted, device=device, runs=runs)
+
+    @property
+    def flips(self) -> tuple[int, ...] | None:
+        """Spatial axes along which the mirror image keeps the label; None where nothing says which."""
+        if self.inputs.flips is None and self.runs:  # of before they were recorded
+            module = familiarity.data_of(self.runs[0])
+            return None if isinstance(module, str) else module.info.symmetry.flips
+        return self.inputs.flips
 
     def tensor(self, images: np.ndarray) -> "torch.Tensor":
         """Images (B, C, *S), uint8, on the device, of (B, *S[, C]) as the preprocessing makes them."""

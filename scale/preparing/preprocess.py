@@ -10,6 +10,7 @@ from scale.preparing.resample import resample
 from scale.readers.picture import Picture, UnreadableError
 
 WINDOWS = {"lung": (-1350.0, 150.0), "bone": (-500.0, 1300.0), "brain": (0.0, 80.0), "soft": (-160.0, 240.0)}  # HU
+CHANNELS = (1, 3)  # grey, RGB
 INTENSITIES = ("as_is", "percentiles", "window")
 FITS = ("pad", "stretch")
 VERSION = 1  # of the operations; a record of another version is refused
@@ -102,7 +103,7 @@ class Preprocessing:
         """Raises ValueError for a value that cannot be."""
         if len(self.size) not in (2, 3) or min(self.size) < 1:
             raise ValueError(f"size={list(self.size)}: give two or three numbers of at least 1")
-        if self.channels not in (1, 3):
+        if self.channels not in CHANNELS:
             raise ValueError(f"channels={self.channels}: give 1 (grey) or 3 (RGB)")
         if len(self.orientation) != 3 or any(
             len(set(pair) & set(self.orientation)) != 1 for pair in ("RL", "AP", "SI")

@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from scale.data import catalog
-from scale.preparing.preprocess import Preprocessing
+from scale.preparing.preprocess import CHANNELS, Preprocessing
 
 NAME = "preprocessing.json"
 
@@ -17,18 +17,34 @@ class Inputs:
     """What goes in and how the classes are called.
 
     Attributes:
-        preprocessing: what is done to a file.
+        how: what is done to a file; None of channels that no file is read as.
         classes: names of the classes or labels.
         title: of the data set.
+        flips: spatial axes along which the mirror image keeps the label; None where a run of before does not say.
     """
 
-    preprocessing: Preprocessing
+    how: Preprocessing | None
     classes: tuple[str, ...]
     title: str
+    flips: tuple[int, ...] | None = field(default=None, compare=False)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What is done to a file; raises ValueError where the network takes channels that no file is read as."""
+        if self.how is None:
+            raise ValueError(
+                f"a network for {self.title} takes other channels than grey (1) or RGB (3), as which files are read: "
+                "python -m scale.evaluate and scale.explain work on its data set"
+            )
+        return self.how
 
 
 def content(
-    image_shape: Sequence[int], classes: Sequence[str], title: str, preprocessing: Mapping[str, Any] | None
+    image_shape: Sequence[int],
+    classes: Sequence[str],
+    title: str,
+    preprocessing: Mapping[str, Any] | None,
+    flips: Sequence[int],
 ) -> dict[str, Any]:
     """What a run keeps in `preprocessing.json`.
 
@@ -37,9 +53,16 @@ def content(
         classes: names.
         title: of the data set.
         preprocessing: of the training's files; None where they are unknown: grey levels as they are, to the run's size.
+        flips: spatial axes along which the mirror image keeps the label.
     """
-    how = preprocessing or plain(image_shape).record()
-    return {"title": title, "classes": list(classes), "preprocessing": dict(how)}
+    how = plain(image_shape)
+    said = preprocessing or (None if how is None else how.record())
+    return {
+        "title": title,
+        "classes": list(classes),
+        "preprocessing": None if said is None else dict(said),
+        "flips": list(flips),
+    }
 
 
 def read(folder: Path, metrics: Mapping[str, Any]) -> Inputs:
@@ -55,25 +78,45 @@ def read(folder: Path, metrics: Mapping[str, Any]) -> Inputs:
     path, shape = folder / NAME, metrics["image_shape"]
     if not path.is_file():
         flag = metrics["flag"]
-        known = flag in catalog.FLAGS
-        names = catalog.get(flag).labels if known else [f"class {number}" for number in range(metrics["num_classes"])]
-        return Inputs(plain(shape), tuple(names), catalog.get(flag).title if known else flag)
+        if flag in catalog.FLAGS:
+            known = catalog.get(flag)
+            return Inputs(plain(shape), tuple(known.labels), known.title, known.symmetry.flips)
+        return Inputs(plain(shape), tuple(f"class {number}" for number in range(metrics["num_classes"])), flag)
     try:
         record = json.loads(path.read_text())
+        said, flips = record["preprocessing"], record.get("flips")
         inputs = Inputs(
-            Preprocessing.from_record(record["preprocessing"]), tuple(map(str, record["classes"])), str(record["title"])
+            None if said is None else Preprocessing.from_record(said),
+            tuple(map(str, record["classes"])),
+            str(record["title"]),
+            flips_of(flips, len(shape) - 1) if flips is not None else _of_catalog(metrics["flag"]),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} cannot be read ({error})") from error
-    how = inputs.preprocessing
-    if (how.channels, *how.size) != tuple(shape) or len(inputs.classes) != metrics["num_classes"]:
-        raise ValueError(
-            f"{path} is not of this run: it makes {(how.channels, *how.size)}, the run takes {tuple(shape)}"
-        )
+    makes = tuple(shape) if inputs.how is None else (inputs.how.channels, *inputs.how.size)
+    if makes != tuple(shape) or len(inputs.classes) != metrics["num_classes"]:
+        raise ValueError(f"{path} is not of this run: it makes {makes}, the run takes {tuple(shape)}")
     return inputs
 
 
-def plain(image_shape: Sequence[int]) -> Preprocessing:
-    """Grey levels as they are, to a run's size."""
+def plain(image_shape: Sequence[int]) -> Preprocessing | None:
+    """Grey levels as they are, to a run's size; None of channels that no file is read as."""
     channels, *size = image_shape
+    if channels not in CHANNELS:
+        return None
     return Preprocessing(size=tuple(int(edge) for edge in size), channels=int(channels))
+
+
+def flips_of(given: Any, dims: int) -> tuple[int, ...]:
+    """A record's `flips`.
+
+    Raises:
+        ValueError: they are no spatial axes.
+    """
+    if not isinstance(given, list) or not all(type(axis) is int and 0 <= axis < dims for axis in given):
+        raise ValueError(f"flips={given!r:.80}: a list of spatial axes, 0 to {dims - 1}, is needed")
+    return tuple(given)
+
+
+def _of_catalog(flag: str) -> tuple[int, ...] | None:
+    return catalog.get(flag).symmetry.flips if flag in catalog.FLAGS else None

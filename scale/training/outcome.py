@@ -100,8 +100,11 @@ def write(
     from scale.runs.folder import write_predictions
     from scale.utils.files import write_json
 
-    names, problem, partial = list(datamodule.info.labels), metrics["problem"], metrics["partial"]
-    inputs = run_inputs.content(metrics["image_shape"], names, datamodule.info.title, datamodule.preprocessing)
+    info = datamodule.info
+    names, problem, partial = list(info.labels), metrics["problem"], metrics["partial"]
+    inputs = run_inputs.content(
+        metrics["image_shape"], names, info.title, datamodule.preprocessing, flips=info.symmetry.flips
+    )
     write_json(folder / run_inputs.NAME, inputs)
     for split, found in outputs.items():
         write_predictions(folder, split, found)
@@ -127,7 +130,7 @@ def write(
         return {}
     history = runs.read_history(folder) if (folder / runs.HISTORY).exists() else []
     images = _mistaken(datamodule, arrays, problem) if arrays else None
-    drawn = draw(metrics, arrays, history, names, title=datamodule.info.title, images=images)
+    drawn = draw(metrics, arrays, history, names, title=info.title, images=images)
     (folder / runs.FIGURES).mkdir(exist_ok=True)
     for name, figure in drawn.items():
         figure.savefig(folder / runs.FIGURES / f"{name}.png", dpi=150)

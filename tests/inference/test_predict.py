@@ -2,16 +2,23 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import nibabel
 import numpy as np
 import pytest
+import torch
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
+from omegaconf import OmegaConf
 from PIL import Image
 
 import scale
+from scale.attribution.metrics import explainer as making
 from scale.config import compose
+from scale.config.schemas import Attribution
+from scale.data.augment import mirrors
 from scale.evaluation.bootstrap import bootstrap
+from scale.export import export
 from scale.inference import gallery, job, maps, uncertainty
 from scale.inference.listing import labels_of, listing_of
 from scale.inference.maps import Explainer
@@ -203,6 +210,50 @@ def test_no_prediction_is_kept_for_another_file(run2d, tmp_path):
         call()
 
 
+@pytest.mark.parametrize("method", ["consensus", "integrated_gradients"])
+@pytest.mark.parametrize("place", ["run", "exported", "run of before"])
+def test_maps_of_new_files_are_those_of_scale_explain(place, method, run2d, tmp_path, caplog):
+    """What was measured of a method is of this map: the same baseline, averaged over the same flips."""
+    run = scale.load_run(run2d)
+    run.datamodule.setup()
+    if place == "exported":
+        export(compose([f"run={run2d}", f"output={tmp_path / 'model'}"], name="export"))
+        predictor = scale.load_pretrained(tmp_path / "model")
+    else:
+        predictor = Predictor.of_runs([run])
+    if place == "run of before":
+        predictor.inputs = replace(predictor.inputs, flips=None)
+    explainer = Explainer(predictor, method, tmp_path)
+    images = run.datamodule.splits["test"].images.gather(np.arange(3))
+    found, targets = explainer.values(images)
+    views = mirrors(run.datamodule.info.symmetry)
+    assert len(views) == 4
+    settings = OmegaConf.to_object(OmegaConf.merge(Attribution, compose([], name="explain").attribution))
+    by_default = making.Explainer(run.model.net, run.model.problem, settings, views)
+    given = run.datamodule.prepare({"image": torch.from_numpy(images).movedim(-1, 1)})["image"]
+    wanted = by_default.maps(method, given, torch.from_numpy(targets)).sum(dim=1).numpy()
+    assert np.allclose(found, wanted, atol=1e-5 * np.abs(wanted).max())
+    assert explainer.record == {"method": method, "baseline": "blur", "views": [[], [0], [1], [0, 1]]}
+    assert not caplog.records
+
+
+def test_a_map_without_its_flips_says_so(exported_without_flips, tmp_path, caplog):
+    explainer = Explainer(exported_without_flips, "consensus", tmp_path)
+    assert explainer.record["views"] == [[]]
+    assert "not averaged" in caplog.text
+    caplog.clear()
+    Explainer(exported_without_flips, "saliency", tmp_path)
+    assert not caplog.records
+
+
+@pytest.fixture
+def exported_without_flips(run2d, tmp_path):
+    export(compose([f"run={run2d}", f"output={tmp_path / 'model'}"], name="export"))
+    path = tmp_path / "model" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "flips": None}))
+    return scale.load_pretrained(tmp_path / "model")
+
+
 def test_maps_of_two_files_have_two_names():
     names = ["a.png", "a_b.png", "a/b.png", "a b.png", "ä.png", "ö.png"]
     assert len({maps.file_name(name) for name in names}) == len(names)
@@ -392,4 +443,18 @@ def test_what_a_run_says_of_its_inputs(run2d, tmp_path):
     broken["preprocessing"]["size"] = [64, 64]
     (tmp_path / record.NAME).write_text(json.dumps(broken))
     with pytest.raises(ValueError, match="not of this run"):
+        record.read(tmp_path, metrics)
+
+
+def test_images_of_other_channels_are_no_files(run2d, tmp_path):
+    """Their training ends with a whole record, and what reads files says so."""
+    metrics = {**scale.load_run(run2d).metrics, "image_shape": [4, 28, 28], "num_classes": 2}
+    said = record.content(metrics["image_shape"], ["a", "b"], "Own", None, flips=(1,))
+    (tmp_path / record.NAME).write_text(json.dumps(said))
+    found = record.read(tmp_path, metrics)
+    assert (found.classes, found.flips) == (("a", "b"), (1,))
+    with pytest.raises(ValueError, match=r"Own takes other channels than grey \(1\) or RGB \(3\)"):
+        _ = found.preprocessing
+    (tmp_path / record.NAME).write_text(json.dumps({**said, "flips": [2]}))
+    with pytest.raises(ValueError, match=r"flips=\[2\]: a list of spatial axes, 0 to 1"):
         record.read(tmp_path, metrics)
