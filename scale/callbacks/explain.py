@@ -10,6 +10,8 @@ import torch
 from matplotlib.figure import Figure
 
 from scale.attribution.catalog import METHODS, check_name
+from scale.config.schemas import Attribution
+from scale.data.augment import mirrors
 from scale.training.loggers import log_figures
 from scale.training.samples import gathered
 
@@ -90,7 +92,7 @@ class LogExplanations(L.Callback):
 
     def _figures(self, trainer: L.Trainer, pl_module: L.LightningModule, epoch: int) -> dict[str, Figure]:
         from scale.attribution import selection
-        from scale.attribution.methods import attribute as methods
+        from scale.attribution.metrics.explainer import Explainer
         from scale.attribution.report import figures
         from scale.attribution.report import files as record
 
@@ -103,21 +105,16 @@ class LogExplanations(L.Callback):
         chances = self._probabilities(task, images)
         guess = selection.predicted(chances)
         target = torch.from_numpy(truth).to(pl_module.device)
+        settings = Attribution(batch_size=self.batch_size)
+        explainer = Explainer(task.net, task.problem, settings, mirrors(module.info.symmetry))
         maps: dict[str, np.ndarray] = {}
         for name in self._chosen:
             try:
-                found = methods.attribute(
-                    task.net,
-                    images,
-                    problem=task.problem,
-                    method=name,
-                    target=target,
-                    batch_size=self.batch_size,
-                )
+                found = explainer.maps(name, images, target)
             except (FloatingPointError, MemoryError) as error:
                 log.warning("explanations of epoch %d: %s", epoch, error)
                 continue
-            maps[name] = found.sum(dim=1).cpu().numpy()
+            maps[name] = found.sum(dim=1).numpy()
         drawn = {}
         for number, row in enumerate(rows if maps else ()):
             mask = None if split.masks is None else split.masks.gather(rows[number : number + 1])[0]

@@ -20,6 +20,7 @@ CALIBRATE = ("none", "temperature")  # evaluation.assessment's
 FREEZE = ("none", "trunk", "planar", "volumetric", "all_but_head")  # models.parts', which imports torch
 RULES = ("youden", "f1")  # evaluation.calibration's, which import scipy
 MIXED = ("16-mixed", "bf16-mixed", "16", "bf16")  # trainer.precision: Lightning's names of mixed precision
+JOINT = frozenset({"balance", "batch_size", "drop_last", "num_workers", "on_gpu", "seed"})  # of all sets together
 LARGEST_SEED = 2**32 - 1  # NumPy's
 LEAST = {  # numbers of a configuration of `scale.train`; null is allowed where it says something
     "seed": 0,
@@ -115,13 +116,23 @@ def _of_joint(node: Mapping[str, Any]) -> Iterator[str]:
             yield f"{key} is not for data=joint: leave it out"
     if node["compile"]:
         yield "compile=true is not for data=joint: leave it out"
+    for name, callback in node["callbacks"].items():
+        if callback and str(callback.get("_target_")).endswith(".LogExplanations"):
+            yield (
+                f"callbacks.{name} draws one data set, so it is not for data=joint: leave it out, and explain the run "
+                "afterwards (python -m scale.explain run=DIR set=NAME)"
+            )
     if trainer.get("devices", 1) != 1 or trainer.get("num_nodes", 1) != 1:
         yield "data=joint trains on one device: give trainer=cpu or trainer=gpu, with trainer.devices=1"
 
 
 def _of_sets(data: Mapping[str, Any]) -> Iterator[str]:
+    if data.get("drop_last") is False:
+        yield "data.drop_last=false is not for data=joint, whose batches are all whole: leave it out"
     for name in data["sets"]:
         own = (data.get("options") or {}).get(name, {})
+        for key in JOINT.intersection(own):
+            yield f"data.options.{name}.{key} is not for data=joint, which draws the batches of all sets: leave it out"
         module = "own.Phantom" if name in joint.PHANTOMS else "datamodule.MedMNIST"
         given = {"_target_": f"scale.data.{module}DataModule", **own}
         yield from signatures.check(given, path=f"data.options.{name}", supplied=frozenset({"flag"}))

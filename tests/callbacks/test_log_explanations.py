@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import scale
-from scale.attribution.methods import attribute as methods
+from scale.attribution.metrics import explainer as making
 from scale.callbacks.explain import LogExplanations
 from scale.config import ConfigError
 from scale.train import train
@@ -50,13 +50,13 @@ def test_a_training_is_the_same_with_and_without_pictures(small, tmp_path):
 
 def test_the_pictures_are_of_the_averaged_weights(small, tmp_path, monkeypatch):
     seen = []
-    attribute = methods.attribute
+    attribute = making.attribute
 
     def look(net, *arguments, **options):
         seen.append(next(net.parameters()).detach().clone())
         return attribute(net, *arguments, **options)
 
-    monkeypatch.setattr(methods, "attribute", look)
+    monkeypatch.setattr(making, "attribute", look)
     slow = ["callbacks.averaging.decay=0.5", "callbacks.explanations.methods=[edges]", "trainer.max_epochs=1"]
     train(scale.compose([*small, "logger=none", "callbacks=explain", ONE, *slow]), tmp_path / "run")
     state = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
@@ -67,14 +67,14 @@ def test_the_pictures_are_of_the_averaged_weights(small, tmp_path, monkeypatch):
 
 
 def test_a_map_that_fails_is_told_and_the_training_goes_on(small, tmp_path, monkeypatch, capsys):
-    attribute = methods.attribute
+    attribute = making.attribute
 
     def fail(*arguments, method, **options):
         if method == "gradcam_fusion":
             raise FloatingPointError("gradcam_fusion gives NaN")
         return attribute(*arguments, method=method, **options)
 
-    monkeypatch.setattr(methods, "attribute", fail)
+    monkeypatch.setattr(making, "attribute", fail)
     train(scale.compose([*small, "callbacks=explain", FAST, ONE, "trainer.max_epochs=1"]), tmp_path / "run")
     assert "explanations of epoch 0: gradcam_fusion gives NaN" in capsys.readouterr().out
     assert len(pictures(tmp_path / "run")) == 1
@@ -141,3 +141,19 @@ def test_two_processes_do_not_wait_for_each_other(small, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     assert (tmp_path / "run" / "metrics.json").exists()
     assert len(pictures(tmp_path / "run")) == 8
+
+
+def test_maps_of_a_training_are_made_as_scale_explain_makes_them(small, tmp_path, monkeypatch):
+    asked = []
+    attribute = making.attribute
+
+    def look(net, images, **options):
+        asked.append((options["baseline"], options["views"]))
+        return attribute(net, images, **options)
+
+    monkeypatch.setattr(making, "attribute", look)
+    given = ["callbacks.explanations.methods=[consensus]", "trainer.max_epochs=1", "logger=none", "callbacks=explain"]
+    train(scale.compose([*small, *given, ONE]), tmp_path / "run")
+    ((baseline, views),) = asked
+    assert baseline.abs().max() > 0  # the blurred samples, not the train mean
+    assert list(views) == [(), (0,), (1,), (0, 1)]

@@ -89,6 +89,18 @@ def test_batches_come_as_their_own_set_prepares_them(module):
         (["data.sets=[breastmnist,bloodmnist]", "evaluation.tta=true"], "evaluation.tta is not for data=joint"),
         (["data.sets=[breastmnist,bloodmnist]", "init_from=x"], "init_from is not for data=joint"),
         (["data.sets=[breastmnist,bloodmnist]", "hardware=compile"], "compile=true is not for data=joint"),
+        (["data.sets=[breastmnist,bloodmnist]", "data.drop_last=false"], "data.drop_last=false is not for data=joint"),
+        (
+            ["data.sets=[breastmnist,bloodmnist]", "callbacks=explain"],
+            "draws one data set, so it is not for data=joint",
+        ),
+        *(
+            (
+                ["data.sets=[breastmnist,bloodmnist]", f"data.options={{bloodmnist: {{{option}}}}}"],
+                rf"data.options.bloodmnist.{option.split(':')[0]} is not for data=joint",
+            )
+            for option in ("balance: weights", "batch_size: 8", "drop_last: false", "seed: 1", "on_gpu: false")
+        ),
         (["data.sets=[breastmnist,bloodmnist]", "trainer=ddp_cpu"], "data=joint trains on one device"),
         (["data.sets=[breastmnist,bloodmnist]", "data.power=2"], "data.power=2: give a number from 0 to 1"),
         (["data.sets=[phantom2d,bloodmnist]", "data.options={phantom2d: 3}"], "give options by the set's name"),
