@@ -20,7 +20,7 @@ KEY = ("flag", "size", "model", "variant", "seed")  # what a run is: another row
 COLUMNS = (
     *KEY,
     *("auc", "acc", "tta_auc", "tta_acc", "val_auc", "val_acc"),
-    *("epochs", "best_epoch", "seconds", "parameters", "macs", "hardware", "commit"),
+    *("epochs", "best_epoch", "seconds", "parameters", "macs", "pretrained", "hardware", "commit"),
 )
 NUMBERS = ("size", "seed", "auc", "acc", "tta_auc", "tta_acc", "parameters", "macs")  # that tables show or sort by
 Row = Mapping[str, str]
@@ -59,6 +59,7 @@ def row(folder: str | Path, *, variant: str = "") -> dict[str, str]:
         "seconds": round(metrics["seconds"]["fit"]),
         "parameters": metrics["model"]["parameters"],
         "macs": metrics["model"]["macs"],
+        "pretrained": recipe.pretrained(runs.read_config(folder)),
         "commit": (environment["commit"] or "")[:10] + ("+" if environment["modified"] else ""),
     }
     return {name: str(found.get(name, "")) for name in COLUMNS}

@@ -13,6 +13,12 @@ ABSENT = object()
 OWN_FILE = ("data=npz", "data.path=.", "data.problem=binary", "data.symmetry=free")
 
 
+def pretrained(config: Mapping[str, Any]) -> str:
+    """Whether a run's network began with weights that were learned before: `yes` or `no`."""
+    model = config.get("model") or {}
+    return "yes" if config.get("init_from") or model.get("pretrained") else "no"
+
+
 def differences(folder: Path, metrics: Mapping[str, Any]) -> list[str]:
     """How a run's configuration differs from the default recipe of its model, or of its ablation.
 

@@ -130,7 +130,7 @@ def of_ours(rows: Iterable[Mapping[str, str]], ablations: Sequence[str]) -> list
                 **_figures(spread),
                 selected_on="val",
                 seeds=len(members),
-                pretrained="no",
+                pretrained="yes" if any(row["pretrained"] == "yes" for row in members) else members[0]["pretrained"],
                 input_size=int(size),
                 parameters=int(members[0]["parameters"]),
                 macs=int(members[0]["macs"]),

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from scale import runs
@@ -139,7 +138,7 @@ def _verified(folder: Path) -> Verified:
         labels=labels,
         probabilities=probabilities,
         changes=tuple(recipe.differences(folder, metrics)),
-        pretrained="yes" if config.get("init_from") or OmegaConf.select(config, "model.pretrained") else "no",
+        pretrained=recipe.pretrained(config),
         values=recipe.values(folder),
         history=runs.read_history(folder) if (folder / runs.HISTORY).is_file() else [],
     )

@@ -71,10 +71,13 @@ def samples(
     raw, images = gathered(datamodule, "test", outputs.index[rows], device=task.device)
     maps: list[np.ndarray | None] = [None] * len(rows)
     if overlay is not None:
-        from scale.attribution.methods.attribute import attribute
+        from scale.attribution.metrics.explainer import Explainer
+        from scale.config.schemas import Attribution
+        from scale.data.augment import mirrors
 
         guess = images.new_tensor(selection.predicted(outputs.probabilities[rows])).long()
-        maps = [*attribute(task.net, images, problem=task.problem, method=overlay, target=guess).sum(1).cpu().numpy()]
+        explainer = Explainer(task.net, task.problem, Attribution(), mirrors(datamodule.info.symmetry))
+        maps = [*explainer.maps(overlay, images, guess).sum(dim=1).numpy()]
     found = []
     for number, row in enumerate(rows):
         label, chance = outputs.labels[row], outputs.probabilities[row]

@@ -247,3 +247,10 @@ def test_the_published_networks_at_224_pixels(depth):
     with torch.device("meta"):
         net = timm.create_model(f"resnet{depth}", num_classes=2)
     assert row.cost == (parameters(net), macs(net, (3, 224, 224)))
+
+
+def test_a_row_says_whether_the_network_was_pretrained(tmp_path):
+    (tmp_path / "own").mkdir()
+    plain = run_folder(tmp_path / "own", 0, 0.9)
+    transferred = run_folder(tmp_path, 1, 0.9, overrides=("init_from=elsewhere",), variant="from elsewhere")
+    assert [report.row(folder)["pretrained"] for folder in (plain, transferred)] == ["no", "yes"]

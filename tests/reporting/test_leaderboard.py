@@ -9,6 +9,7 @@ import pytest
 from run_folders import make_run
 from sklearn.metrics import accuracy_score, roc_auc_score
 
+from scale.published import ours as results
 from scale.published.methods import published
 from scale.reporting import entries, job, leaderboard, leaderboard_files
 from scale.reporting.entries import Entry
@@ -152,9 +153,20 @@ def test_bad_input_of_the_report(tmp_path):
 
 def test_our_own_results_are_means_over_their_seeds():
     row = {"flag": "breastmnist", "size": "28", "model": "scale", "variant": "", "parameters": "10", "macs": "20"}
+    row["pretrained"] = "no"
     rows = [row | {"auc": value, "acc": acc, "commit": "abc"} for value, acc in (("0.9", "0.8"), ("0.8", ""))]
     (found,) = entries.of_ours(rows, ())
-    assert (found.auc, found.acc, found.seeds) == (pytest.approx(0.85), None, 2)
+    assert (found.auc, found.acc, found.seeds, found.pretrained) == (pytest.approx(0.85), None, 2, "no")
+    (found,) = entries.of_ours([rows[0] | {"pretrained": "yes"}], ())
+    assert found.pretrained == "yes"
+
+
+def test_a_published_network_that_began_with_anothers_weights_is_pretrained():
+    found = {entry.method: entry.pretrained for entry in entries.of_ours(results.read(), results.ablations())}
+    transferred = [method for method in found if "from a joint network" in method]
+    assert transferred
+    assert {found[method] for method in transferred} == {"yes"}
+    assert {said for method, said in found.items() if method not in transferred} == {"no"}
 
 
 def test_a_text_of_latex_is_escaped():
