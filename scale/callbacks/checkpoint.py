@@ -56,7 +56,12 @@ class BestAndLast(Checkpoint):
         self._signals = Signals()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Begins to listen to signals; Lightning's own handlers would stop in the middle of things."""
+        """Begins to listen to signals; Lightning's own handlers would stop in the middle of things.
+
+        Raises:
+            ValueError: some of the training would end without val, by which the epoch is chosen.
+        """
+        _check_length(trainer)
         if self._batches:
             # Lightning loads the loader's state when it first makes it, which estimating the steps does too early.
             loader: Any = trainer.train_dataloader
@@ -154,3 +159,20 @@ def _to_disk(path: Path) -> None:
     """Waits until a file is on the disk, so that not even a power failure leaves a half-written one under its name."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
+
+
+def _check_length(trainer: L.Trainer) -> None:
+    last, every = trainer.max_epochs or 0, trainer.check_val_every_n_epoch or 1
+    if 0 < last < every:
+        raise ValueError(
+            f"trainer.check_val_every_n_epoch={every}, but the training has {last} epochs: no epoch would be judged on "
+            f"val and kept; give at most {last}"
+        )
+    steps = max(-(-int(trainer.num_training_batches) // trainer.accumulate_grad_batches), 1)  # of an epoch
+    given = trainer.max_steps
+    if given > 0 and given % steps and (last < 0 or given < last * steps):
+        least = max(given // steps, 1) * steps
+        raise ValueError(
+            f"trainer.max_steps={given} ends within an epoch of {steps} steps, and what is trained after the last whole "
+            f"one would be lost, as val judges whole epochs: give {least} or another multiple, or trainer.max_epochs"
+        )

@@ -58,6 +58,7 @@ def of_train(node: Mapping[str, Any]) -> Iterator[str]:
         yield f"trainer.devices={devices}: on CPUs give the number of processes, at least 1"
     elif _is_number(devices) and devices < 1 and devices != -1:
         yield f"trainer.devices={devices}: give a number of at least 1, or auto for all"
+    yield from _of_epochs(trainer)
     if node["optimizer"].get("fused") and is_mixed(trainer.get("precision")) and trainer.get("gradient_clip_val"):
         yield (
             f"optimizer.fused=true with trainer.precision={trainer['precision']}: Lightning does not clip a fused "
@@ -75,6 +76,20 @@ def of_train(node: Mapping[str, Any]) -> Iterator[str]:
             catalog.get(data["flag"]).check_size(data.get("size", 28))
         except ValueError as error:
             yield f"data: {error}"
+
+
+def _of_epochs(trainer: Mapping[str, Any]) -> Iterator[str]:
+    """Options of Lightning that would change what an epoch is, or when val judges it."""
+    if trainer.get("val_check_interval") not in (None, 1.0):
+        yield (
+            f"trainer.val_check_interval={trainer['val_check_interval']}: val judges the weights of an epoch's end, "
+            "which are kept: give 1.0 or leave it out"
+        )
+    if trainer.get("overfit_batches"):
+        yield (
+            f"trainer.overfit_batches={trainer['overfit_batches']}: batches are drawn anew in every epoch: give "
+            "debug=overfit, which takes the same few samples"
+        )
 
 
 def _of_graphs(node: Mapping[str, Any]) -> Iterator[str]:

@@ -217,7 +217,7 @@ def finish(folder: Path, metrics: dict[str, Any], *, report: bool, rerun: str | 
     """
     from scale.reporting import run_report
     from scale.runs import METRICS, resume, verify
-    from scale.utils.files import write_json
+    from scale.utils.files import strict, write_json
 
     metrics.update(verify.sealed(metrics, folder))
     write_json(folder / METRICS, metrics)
@@ -226,7 +226,7 @@ def finish(folder: Path, metrics: dict[str, Any], *, report: bool, rerun: str | 
     log.info("%s", table(metrics))
     log.info("run folder: %s", folder)
     if rerun is not None:
-        resume.compare(metrics, Path(rerun))
+        resume.compare(strict(metrics), Path(rerun))
 
 
 def _shown(value: float, limits: Sequence[float] | None = None) -> str:

@@ -184,8 +184,7 @@ def _rounded(value: Any, digits: int) -> Any:
 
 
 def strict(value: Any) -> Any:
-    """Plain containers and numbers as strict JSON has them: NumPy's as Python's, what is not finite as None."""
-    """Plain values as strict JSON has them: texts as keys, null for numbers that are not finite."""
+    """Plain values as strict JSON has them: texts as keys, NumPy's numbers as Python's, None for what is not finite."""
     if isinstance(value, Mapping):
         return {str(key): strict(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -174,6 +174,27 @@ def test_statistics_of_batch_normalisation_are_averaged_too(tmp_path):
     assert after == pytest.approx(first + (second - first) * (1 - 2 / 11))
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"check_val_every_n_epoch": 3}, "check_val_every_n_epoch=3, but the training has 2 epochs.*give at most 2"),
+        ({"max_steps": 2}, "max_steps=2 ends within an epoch of 4 steps.*give 4 or"),
+        ({"max_steps": 6}, "max_steps=6 ends within an epoch of 4 steps.*give 4 or"),
+        ({"max_steps": 3, "accumulate_grad_batches": 2}, "max_steps=3 ends within an epoch of 2 steps.*give 2 or"),
+    ],
+)
+def test_a_training_that_val_would_not_judge_is_refused_before_its_first_step(options, message, tmp_path, monkeypatch):
+    monkeypatch.setattr(Scripted, "training_step", lambda *_: pytest.fail("a step was trained"))
+    with pytest.raises(ValueError, match=message):
+        fit(tmp_path, [(0.5, 1.0)] * 2, [BestAndLast()], steps=4, **options)
+
+
+@pytest.mark.parametrize("options", [{"check_val_every_n_epoch": 2}, {"max_steps": 4}, {"max_steps": 30}])
+def test_a_training_whose_end_val_judges_is_not(options, tmp_path):
+    fit(tmp_path, [(0.5, 1.0)] * 2, [BestAndLast()], steps=4, **options)
+    assert (tmp_path / "checkpoints" / "best.ckpt").is_file()
+
+
 def test_a_checkpoint_never_falls_between_accumulated_batches(tmp_path, monkeypatch):
     saved = []
     monkeypatch.setattr(

@@ -27,6 +27,8 @@ REFUSED = {
     "trainer.limit_val_batches": (0, -1),
     "trainer.limit_test_batches": (0, 0.0, -2),
     "trainer.max_steps": (0, -2),
+    "trainer.val_check_interval": (0.5, 10, 0),
+    "trainer.overfit_batches": (1, 0.5),
     "trainer.precision": ("33", "double"),
     "trainer.accelerator": ("tpuu",),
 }
@@ -37,6 +39,8 @@ ALLOWED = {
     "trainer.gradient_clip_val": (None, 0, 5.0),
     "trainer.limit_train_batches": (1, 0.5, 1.0, 20),
     "trainer.max_steps": (-1, 1),
+    "trainer.val_check_interval": (None, 1.0),
+    "trainer.overfit_batches": (0, 0.0),
     "trainer.precision": (*checks.PRECISIONS_OF_TRAINER, 32, 64),
     "threads": (None, 1, 64),
 }
