@@ -160,8 +160,10 @@ def tune(plan: Plan) -> "Study":
             log.warning("stopped; the running trials are saved. The same command resumes them")
             raise
         finally:
-            write_best(plan, study)
-            study_report.write(study)
+            try:
+                write_best(plan, study)
+            finally:
+                study_report.write(study)
         log.info("%s", summary(plan, study))
     return study
 
