@@ -71,6 +71,21 @@ def given(request, tmp_path, own, composed_once, monkeypatch):
     ]
 
 
+@pytest.fixture
+def npz(tmp_path):
+    """Writes a small file of two classes, of another content for another seed."""
+
+    def write(name, seed=0):
+        draw, arrays = np.random.default_rng(seed), {}
+        for split, count in (("train", 16), ("val", 8), ("test", 8)):
+            arrays[f"{split}_images"] = draw.integers(0, 256, (count, 12, 12), dtype=np.uint8)
+            arrays[f"{split}_labels"] = np.arange(count) % 2
+        np.savez(tmp_path / name, **arrays)
+        return ["data=npz", f"data.path={tmp_path / name}", "data.problem=binary", "data.batch_size=8"]
+
+    return write
+
+
 def run(given, own, *more):
     return tune.tune(tune.plan([*given, *more], config_dir=own))
 
@@ -256,21 +271,23 @@ def test_the_folder_has_a_name_of_its_own(given, own, tmp_path):
     rest = [override for override in given if not override.startswith("study=")]
     plan = tune.plan(rest, config_dir=own)
     assert plan.folder == Path("studies/phantom2d/scale_tiny/two")
+    rest = [override for override in rest if not override.startswith("data=")]
+    for override, name in {
+        "data=npz data.path=x/lesions.npz data.problem=binary": "npz-lesions",
+        "data=folder data.path=a/b/": "folder-b",
+    }.items():
+        plan = tune.plan([*rest, *override.split()], config_dir=own)
+        assert plan.folder == Path("studies", name, "scale_tiny", "two")
 
 
-@pytest.fixture
-def npz(tmp_path):
-    """Writes a small file of two classes, of another content for another seed."""
-
-    def write(name, seed=0):
-        draw, arrays = np.random.default_rng(seed), {}
-        for split, count in (("train", 16), ("val", 8), ("test", 8)):
-            arrays[f"{split}_images"] = draw.integers(0, 256, (count, 12, 12), dtype=np.uint8)
-            arrays[f"{split}_labels"] = np.arange(count) % 2
-        np.savez(tmp_path / name, **arrays)
-        return ["data=npz", f"data.path={tmp_path / name}", "data.problem=binary", "data.batch_size=8"]
-
-    return write
+def test_another_file_is_not_tuned_in_the_same_study(given, own, npz, tmp_path):
+    rest = [override for override in given if not override.startswith("data=")]
+    run([*rest, *npz("a.npz")], own, "n_trials=1")
+    run([*rest, *npz("moved.npz")], own, "n_trials=1")
+    with pytest.raises(ValueError, match=r"study of something else: the images or labels at data\.path"):
+        run([*rest, *npz("b.npz", seed=1)], own, "n_trials=1")
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        run([*rest, "data=npz", "data.path=none.npz", "data.problem=binary"], own, "n_trials=1")
 
 
 def test_a_file_of_ones_own_is_tuned_and_the_best_trial_trained(given, own, npz, tmp_path, monkeypatch):
