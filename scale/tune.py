@@ -109,7 +109,7 @@ def plan(overrides: Sequence[str], *, config_dir: str | None = None) -> Plan:
     if folder is None:
         chosen = experiment.choices(others, config_dir=config_dir)
         name = next((o.partition("=")[2] for o in reversed(own) if o.startswith("tune=")), "default")
-        folder = Path("studies", str(chosen["data"]), str(chosen["model"]), name)
+        folder = Path("studies", _data_name(str(chosen["data"]), config), str(chosen["model"]), name)
     return Plan(settings, others, config, space, config_dir, Path(folder).expanduser())
 
 
@@ -133,6 +133,7 @@ def tune(plan: Plan) -> "Study":
         plan.folder,
         space=plan.space,
         config=configuration.plain(plan.config),
+        content=_content(plan.config),
         first=first,
         storage=settings.storage,
         prune=settings.prune,
@@ -160,10 +161,25 @@ def tune(plan: Plan) -> "Study":
             log.warning("stopped; the running trials are saved. The same command resumes them")
             raise
         finally:
-            write_best(plan, study)
-            study_report.write(study)
+            try:
+                write_best(plan, study)
+            finally:
+                study_report.write(study)
         log.info("%s", summary(plan, study))
     return study
+
+
+def _data_name(option: str, config: DictConfig) -> str:
+    """The option of `data`, with the name of the file or folder where it reads one: `npz-lesions`."""
+    path = config.data.get("path")
+    return option if path is None else f"{option}-{Path(path).expanduser().resolve().name.removesuffix('.npz')}"
+
+
+def _content(config: DictConfig) -> str | None:
+    """The hash of the images and labels that a path names; None of data sets whose keys say what they are."""
+    from scale.tasks.build import content_of
+
+    return None if config.data.get("path") is None else content_of(config)
 
 
 def write_best(plan: Plan, study: "Study") -> None:

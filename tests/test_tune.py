@@ -10,14 +10,17 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 from omegaconf import OmegaConf
 from processes import wait_for
 
 from scale import config, tune
+from scale.config import experiment
 from scale.published import ours as report
 from scale.runs import process as jobs
 from scale.runs.recompute import evaluate_run
+from scale.train import train
 
 STAND_IN = (sys.executable, "-S", str(Path(__file__).with_name("stand_in.py")))
 SPACE = "optimizer.lr: {low: 1e-4, high: 0.1, log: true}\noptimizer.weight_decay: {low: 0.01, high: 0.5}\n"
@@ -31,7 +34,7 @@ process.COMMAND = {STAND_IN!r}
 report._draw = experiment.write = lambda *_, **__: None
 tune.main()
 """
-COMPOSE = config.compose
+COMPOSE, WRITE = config.compose, experiment.write
 
 pytestmark = pytest.mark.skipif(not importlib.util.find_spec("optuna"), reason="the extra `tune` is not installed")
 
@@ -66,6 +69,21 @@ def given(request, tmp_path, own, composed_once, monkeypatch):
         *("tune=two", f"study={study}", "data=phantom2d", "model=scale_tiny", "budget.max_epochs=6"),
         *("startup_trials=3", "warmup_epochs=2", "sampler_seed=5"),
     ]
+
+
+@pytest.fixture
+def npz(tmp_path):
+    """Writes a small file of two classes, of another content for another seed."""
+
+    def write(name, seed=0):
+        draw, arrays = np.random.default_rng(seed), {}
+        for split, count in (("train", 16), ("val", 8), ("test", 8)):
+            arrays[f"{split}_images"] = draw.integers(0, 256, (count, 12, 12), dtype=np.uint8)
+            arrays[f"{split}_labels"] = np.arange(count) % 2
+        np.savez(tmp_path / name, **arrays)
+        return ["data=npz", f"data.path={tmp_path / name}", "data.problem=binary", "data.batch_size=8"]
+
+    return write
 
 
 def run(given, own, *more):
@@ -253,6 +271,45 @@ def test_the_folder_has_a_name_of_its_own(given, own, tmp_path):
     rest = [override for override in given if not override.startswith("study=")]
     plan = tune.plan(rest, config_dir=own)
     assert plan.folder == Path("studies/phantom2d/scale_tiny/two")
+    rest = [override for override in rest if not override.startswith("data=")]
+    for override, name in {
+        "data=npz data.path=x/lesions.npz data.problem=binary": "npz-lesions",
+        "data=folder data.path=a/b/": "folder-b",
+    }.items():
+        plan = tune.plan([*rest, *override.split()], config_dir=own)
+        assert plan.folder == Path("studies", name, "scale_tiny", "two")
+
+
+def test_another_file_is_not_tuned_in_the_same_study(given, own, npz, tmp_path):
+    rest = [override for override in given if not override.startswith("data=")]
+    run([*rest, *npz("a.npz")], own, "n_trials=1")
+    run([*rest, *npz("moved.npz")], own, "n_trials=1")
+    with pytest.raises(ValueError, match=r"study of something else: the images or labels at data\.path"):
+        run([*rest, *npz("b.npz", seed=1)], own, "n_trials=1")
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        run([*rest, "data=npz", "data.path=none.npz", "data.problem=binary"], own, "n_trials=1")
+
+
+def test_a_file_of_ones_own_is_tuned_and_the_best_trial_trained(given, own, npz, tmp_path, monkeypatch):
+    monkeypatch.setattr("scale.config.experiment.write", WRITE)
+    rest = [override for override in given if not override.startswith("data=")]
+    study = run([*rest, *npz("a.npz")], own, "n_trials=2")
+    assert states(study) == ["COMPLETE"] * 2
+    assert (tmp_path / "study" / "trials.csv").is_file()
+    short = ["experiment=best", "budget.min_epochs=1", "budget.max_epochs=1", "report=false", "callbacks.console=null"]
+    composed = COMPOSE(short, config_dir=str(tmp_path / "study"))
+    assert composed.optimizer.lr == study.best().params["optimizer.lr"]
+    assert train(composed, tmp_path / "run")["flag"] == "a"
+
+
+def test_the_table_is_written_whatever_becomes_of_the_experiment(given, own, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError("no space")
+
+    monkeypatch.setattr("scale.config.experiment.write", full)
+    with pytest.raises(OSError, match="no space"):
+        run(given, own, "n_trials=1")
+    assert (tmp_path / "study" / "trials.csv").is_file()
 
 
 WRONG = {

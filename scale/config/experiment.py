@@ -9,7 +9,7 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
-from scale.config.compose import VERSION_BASE, compose, directory, options
+from scale.config.compose import VERSION_BASE, compose, compose_unchecked, directory, grant, options
 from scale.config.keys import plain
 from scale.utils.files import write_text
 
@@ -38,7 +38,8 @@ def write(
     for group, option in chosen.items():
         if option not in options(group):
             _save(folder / group / f"{option}.yaml", OmegaConf.to_yaml(config[group]))
-    base = compose([f"{group}={option}" for group, option in chosen.items()], config_dir=str(folder))
+    # Unchecked, as an option may wait for a value (`path: ???` of data=npz); granted, as `config` is.
+    base = grant(compose_unchecked([f"{group}={option}" for group, option in chosen.items()], config_dir=str(folder)))
     changed = difference(plain(config), plain(base))
     usual = _usual()
     defaults = [{f"override /{group}": option} for group, option in chosen.items() if option != usual[group]]

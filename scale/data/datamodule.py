@@ -138,6 +138,13 @@ class ImageDataModule(L.LightningDataModule):
             return None
         return torch.from_numpy(sampling.of_square_roots(self.train_labels[:, 0], classes=len(self.info.labels)))
 
+    @property
+    def content(self) -> str:
+        """A hash of all images and labels, by which other data are told whatever they are called."""
+        if self._known_content is None:
+            self._known_content = digest.of_all(self.splits)
+        return self._known_content
+
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """Shuffled training batches."""
         power = {"sampler": 1.0, "sqrt": 0.5}.get(self.balance, 0.0)
@@ -227,7 +234,7 @@ class ImageDataModule(L.LightningDataModule):
             "mean": self.mean.tolist(),
             "std": self.std.tolist(),
             "digest": digest.of_some(self.splits),
-            "content": self._content(),
+            "content": self.content,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -242,7 +249,7 @@ class ImageDataModule(L.LightningDataModule):
 
     def _check(self) -> None:
         if self.splits and self._expected is not None:
-            digest.refuse_others(self.splits, self._expected, self._content())
+            digest.refuse_others(self.splits, self._expected, self.content)
 
     def _loader(
         self, split: str, sampler: TrainBatches | EvalBatches, *, kind: type[DataLoader[Any]] = DataLoader
@@ -265,11 +272,6 @@ class ImageDataModule(L.LightningDataModule):
         if self.trainer is None:
             return {"rank": 0, "world_size": 1}
         return {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
-
-    def _content(self) -> str:
-        if self._known_content is None:
-            self._known_content = digest.of_all(self.splits)
-        return self._known_content
 
 
 class MedMNISTDataModule(ImageDataModule):

@@ -1,5 +1,6 @@
 """Several data sets that one network learns from: batches of one set at a time."""
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, cast
 
@@ -92,6 +93,11 @@ class JointDataModule(ImageDataModule):
     def train_count(self) -> int:
         """Number of samples that are trained on, over all sets."""
         return sum(module.train_count for module in self.parts.values())
+
+    @property
+    def content(self) -> str:
+        """A hash of the images and labels of all sets."""
+        return hashlib.sha256(" ".join(module.content for module in self.parts.values()).encode()).hexdigest()
 
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """Shuffled training batches, each of one set."""

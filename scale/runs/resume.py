@@ -98,7 +98,7 @@ def check(config: DictConfig, folder: Path) -> None:
     Raises:
         ValueError: the configuration or the code differ; all differences in one report.
     """
-    lines, moved = _differences(config, folder)
+    lines, moved = differences(config, folder)
     for line in moved:
         log.warning("resumes elsewhere, so the figures are not those of an uninterrupted run to the last bit: %s", line)
     if lines:
@@ -106,7 +106,7 @@ def check(config: DictConfig, folder: Path) -> None:
             f"{folder} was begun with another configuration: leave the overrides out, or begin another run\n"
             + "\n".join(f"  - {line}" for line in lines)
         )
-    text = _other_code(folder)
+    text = other_code(folder)
     if text:
         if not config.allow_changed_code:
             raise ValueError(f"{text}: go back to it, or accept the mixture with allow_changed_code=true")
@@ -122,8 +122,8 @@ def check_rerun(config: DictConfig, folder: Path) -> None:
     """
     if not (folder / runs.METRICS).exists():
         raise FileNotFoundError(f"{folder} holds no finished run to repeat: resume={folder} resumes one")
-    lines, moved = _differences(config, folder)
-    text = _other_code(folder)
+    lines, moved = differences(config, folder)
+    text = other_code(folder)
     if text:  # which may have other keys
         log.warning("%s", "; ".join([text, *(line for line in lines if ABSENT in line)]))
         lines = [line for line in lines if ABSENT not in line]
@@ -241,7 +241,7 @@ def compare(metrics: Mapping[str, Any], folder: Path) -> None:
     log.warning("%d figures differ from those of %s", len(different), folder)
 
 
-def _differences(config: DictConfig, folder: Path) -> tuple[list[str], list[str]]:
+def differences(config: DictConfig, folder: Path) -> tuple[list[str], list[str]]:
     """What differs from the recorded configuration, a line each: what makes another run, and where it is computed."""
     before, now = (dict(flat(plain(node))) for node in (runs.read_config(folder), config))
     if now.get("init_from") is not None:  # as the record has it
@@ -256,7 +256,7 @@ def _differences(config: DictConfig, folder: Path) -> tuple[list[str], list[str]
     return [line for line in lines if line not in moved], moved
 
 
-def _other_code(folder: Path) -> str | None:
+def other_code(folder: Path) -> str | None:
     """Says so if a run was begun with other code than the present one."""
     record = runs.read_environment(folder)
     if record.get("source") == source():

@@ -8,6 +8,7 @@ from typing import Any
 from scale.runs import METRICS
 
 PLAN, JOB, CONSOLE, STOP, GPUS = "sweep.json", "job.json", "console.log", ".stop", ".gpu"
+REFUSED = "refused"  # in a job's record: its run is done, but not what the command asks for
 POLL_SECONDS = 0.2
 
 

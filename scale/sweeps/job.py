@@ -20,7 +20,8 @@ from omegaconf import DictConfig
 from scale.runs.machine import GPU, parallel, share
 from scale.runs.process import LOCK, is_locked, start, state, stop, take
 from scale.sweeps.callback import Sweep
-from scale.sweeps.folder import CONSOLE, GPUS, JOB, PLAN, POLL_SECONDS, STOP, now, read, result
+from scale.sweeps.folder import CONSOLE, GPUS, JOB, PLAN, POLL_SECONDS, REFUSED, STOP, now, read, result
+from scale.sweeps.kept import refusal
 from scale.sweeps.plan import settings_of, varied
 from scale.utils.cli import last_words
 from scale.utils.files import write_json
@@ -44,12 +45,9 @@ def run(config: DictConfig) -> str:
         return "stopped"
     record: dict[str, Any] = {"number": settings.job.num, "overrides": list(settings.overrides.task), "attempts": []}
     record |= read(folder / JOB)
+    record.pop(REFUSED, None)
     if state(folder) == "done":
-        # The run's own record decides, not the job's: it is written last of all, whatever becomes of the sweep.
-        if record.get("status") != "done":  # finished in the moment in which the sweep was killed
-            write_json(folder / JOB, {**record, "status": "done", "reason": ""})
-        print(f"{name}: done before, kept: {result(folder)}", flush=True)
-        return "done"
+        return _keep(config, folder, record, name)
     attempt = {"started": now(), "host": socket.gethostname(), "from": state(folder)}
     started = time.monotonic()
     try:
@@ -68,6 +66,23 @@ def run(config: DictConfig) -> str:
     detail = result(folder) if status == "done" else f"{reason}; see {folder / CONSOLE}"
     print(f"{name}: {status}: {detail} ({time.monotonic() - started:.0f} s)", flush=True)
     return status
+
+
+def _keep(config: DictConfig, folder: Path, record: Mapping[str, Any], name: str) -> str:
+    """Keeps a job that is done, unless the command asks for another run now."""
+    try:
+        reason = refusal(config, folder)
+    except Exception as error:  # a record or data that cannot be read: the other jobs go on
+        reason = f"done before, but cannot be compared ({type(error).__name__}: {error})"
+    if reason is not None:
+        write_json(folder / JOB, {**record, "status": "failed", "reason": reason, REFUSED: True})
+        print(f"{name}: failed: {reason}", flush=True)
+        return "failed"
+    # The run's own record decides, not the job's: it is written last of all, whatever becomes of the sweep.
+    if record.get("status") != "done":  # finished in the moment in which the sweep was killed
+        write_json(folder / JOB, {**record, "status": "done", "reason": ""})
+    print(f"{name}: done before, kept: {result(folder)}", flush=True)
+    return "done"
 
 
 def _attempt(config: DictConfig, folder: Path, root: Path, record: Mapping[str, Any]) -> tuple[str, str]:

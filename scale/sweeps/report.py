@@ -1,15 +1,18 @@
 """The tables of a sweep: `sweep.csv` and `sweep.md` (mean, SD and n over seeds) and `jobs.csv` (a row per job)."""
 
+import contextlib
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from scale.config.keys import plain
 from scale.data import catalog
 from scale.published import medmnist as published
-from scale.runs.folder import METRICS
+from scale.runs import METRICS, read_config
 from scale.runs.process import LOCK, is_locked, state
-from scale.sweeps.folder import JOB, PLAN, read
+from scale.sweeps.folder import JOB, PLAN, REFUSED, read
+from scale.sweeps.kept import CONTENT, of_own_file
 from scale.sweeps.plan import settings_of, varied
 from scale.utils.files import write_csv, write_text
 from scale.utils.tables import markdown as markdown_table
@@ -93,6 +96,8 @@ def collect(root: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     for row in rows:
         setting = tuple(row["settings"].get(key, "") for key in ("data", "model", "data.size", *varied))
         members.setdefault(setting, []).append(row)
+    for found in members.values():
+        _refuse_other_data(found)
     return rows, [_group(found, varied) for found in members.values()]
 
 
@@ -141,6 +146,8 @@ def _row(number: int, overrides: Sequence[str], folder: Path | None) -> dict[str
     record = read(folder / JOB)
     status = record["status"]
     row |= {"reason": record["reason"], "folder": str(folder), "attempts": len(record["attempts"])}
+    if record.get(REFUSED):
+        return {**row, "status": status}
     if state(folder) != "done":
         # The record of a job whose sweep was killed says `running` for ever; the lock tells whether somebody is at it.
         if status == "running" and not is_locked(folder / LOCK):
@@ -152,6 +159,7 @@ def _row(number: int, overrides: Sequence[str], folder: Path | None) -> dict[str
         **{key: found[key] for key in ("flag", "size", "seed", "epochs", "best_epoch", "fast_dev_run")},
         **{name: (found.get(split) or {}).get(name.removeprefix("val_")) for name, split in FIGURES.items()},
         "partial": found.get("partial", False),
+        CONTENT: found.get(CONTENT),
         "model": found["model"]["name"],
         "fit_seconds": found["seconds"]["fit"],
         "status": "done",
@@ -162,6 +170,24 @@ def _row(number: int, overrides: Sequence[str], folder: Path | None) -> dict[str
 def _varied(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """What differs between the jobs beside data set, size, model and seed."""
     return [key for key in varied([row["settings"] for row in rows]) if key not in SHOWN]
+
+
+def _refuse_other_data(members: Sequence[dict[str, Any]]) -> None:
+    """Takes jobs that were trained on other data than the first one for failed: no mean is over two data sets."""
+    done = [row for row in members if row["status"] == "done" and row[CONTENT] is not None]
+    for row in done[1:]:
+        if row[CONTENT] != done[0][CONTENT] and _reads_own_file(row["folder"]):
+            reason = (
+                f"trained on other images or labels than job {done[0]['number']}: delete the folder of the one that "
+                "is wrong, and give the sweep's command again"
+            )
+            row.update(status="failed", reason=reason)
+
+
+def _reads_own_file(folder: str) -> bool:
+    with contextlib.suppress(OSError, ValueError):
+        return of_own_file(plain(read_config(folder)).get("data") or {})
+    return False
 
 
 def _group(members: Sequence[Mapping[str, Any]], varied: Sequence[str]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from scale.config import instantiate, plain
 from scale.config.checks import wrong_dims
 from scale.config.keys import without_own
+from scale.data import digest
 from scale.data.catalog import DataSet
 from scale.data.datamodule import ImageDataModule, MedMNISTDataModule
 from scale.data.joint import JointDataModule
@@ -24,6 +25,17 @@ def build_datamodule(config: DictConfig) -> ImageDataModule:
     augment = instantiate(config.augment) if config.augment else None
     datamodule: ImageDataModule = instantiate(config.data, augment=augment, seed=config.seed)
     return datamodule
+
+
+def content_of(config: DictConfig) -> str:
+    """The hash of the images and labels that a configuration names, as `ImageDataModule.content`; opens them all.
+
+    Raises:
+        OSError: they are not there.
+        ValueError: they are no data set, or not what the configuration says of them.
+    """
+    _, splits = build_datamodule(config).open()
+    return digest.of_all(splits)
 
 
 def build_task(

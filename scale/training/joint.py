@@ -58,6 +58,7 @@ def metrics(
     return {
         "flag": FLAG,
         "size": config.data.size,
+        "data_sha256": datamodule.content,
         **{key: first[key] for key in shared},
         "partial": any(found["partial"] for found in sets.values()),
         **{

@@ -50,6 +50,7 @@ def metrics(
         "problem": problem.name,
         "num_classes": problem.num_classes,
         "image_shape": list(datamodule.image_shape),
+        "data_sha256": datamodule.content,
         **{split: scores(found.labels, found.probabilities, problem.name) for split, found in outputs.items()},
         "samples": {
             "train": len(datamodule.train_labels),

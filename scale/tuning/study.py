@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 DATABASE, JOURNAL, LOCK, TRIALS, TRIAL_LOCK = "study.db", "journal.log", "study.lock", "trials", ".trial.lock"
 OBJECTIVE = "val AUC of the kept epoch"  # which the lowest val loss chooses, unless callbacks.checkpoint says otherwise
+CONTENT = "content"  # of the identity; a study of an earlier version does not have it
 FREE = (Kind.PLACE, Kind.HARDWARE)  # what may differ between the commands and machines that share a study
 
 
@@ -61,6 +62,7 @@ class Study:
         folder: of the study; made if need be.
         space: by override key.
         config: of a training without the values of a trial, as plain values.
+        content: hash of the images and labels, where the configuration names them by a path.
         first: the trial to begin with.
         storage: `sqlite`, `journal` or the URL of a database.
         prune: stop trials that are worse than the median at the same epoch.
@@ -81,6 +83,7 @@ class Study:
         *,
         space: "Space",
         config: Mapping[str, Any],
+        content: str | None = None,
         first: "Mapping[str, Value] | None" = None,
         storage: str = "sqlite",
         prune: bool = True,
@@ -98,6 +101,7 @@ class Study:
         identity = {
             "space": {key: json.loads(distribution_to_json(value)) for key, value in space.items()},
             "config": {key: value for key, value in flat(config) if kind(key) not in FREE},
+            **({} if content is None else {CONTENT: content}),
         }
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -278,6 +282,9 @@ def _storage(kind: str, folder: Path) -> "optuna.storages.BaseStorage":
 
 def _differing(known: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[str]:
     """What differs between two studies, a text each; an earlier version's names and keys are read as today's."""
+    contents = [study.get(CONTENT) for study in (known, here)]
+    if None not in contents and contents[0] != contents[1]:
+        yield "the images or labels at data.path are not the study's"
     known, here = ({**study, "config": deciding(study["config"], free=FREE)} for study in (known, here))
     for part, title in (("config", ""), ("space", "the space of ")):
         for key in sorted(set(known[part]) | set(here[part])):

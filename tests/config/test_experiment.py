@@ -20,6 +20,10 @@ from scale.config import experiment
             "threads=2",
             "optimizer.lr=0.00123456789012345",
         ],
+        ["data=npz", "data.path=a.npz", "data.problem=binary"],
+        ["data=folder", "data.path=images", "data.prepare.size=64"],
+        ["data=joint", "data.sets=[phantom2d,phantom3d]"],
+        ["data=breastmnist", "model=timm", "model.name=convnext_atto"],
     ],
 )
 def test_the_file_gives_the_same_configuration(tmp_path, overrides):

@@ -49,6 +49,7 @@ def test_the_folder_has_metrics_and_official_files_of_each_set(run):
         place = folder / "sets" / name
         own = json.loads((place / "metrics.json").read_text())
         assert own["flag"] == name
+        assert own["data_sha256"] != record["data_sha256"]
         assert own["samples"]["test"] == count
         assert own["intervals"]["test"]
         assert own["test"] == json.loads(json.dumps(found["sets"][name]["test"]))

@@ -172,6 +172,15 @@ def test_a_study_of_something_else(tmp_path):
     assert "the space of fusion is ['attention', 'gate'] there and not set here" in str(error.value)
 
 
+def test_a_study_of_other_data(tmp_path):
+    opened(tmp_path / "a", content="1f")
+    opened(tmp_path / "a", content="1f")
+    with pytest.raises(ValueError, match=r"labels at data\.path are not the study's\. Give another folder"):
+        opened(tmp_path / "a", content="2e")
+    opened(tmp_path / "older")  # by a version that knew of no content
+    opened(tmp_path / "older", content="2e")
+
+
 def test_what_is_left_to_read(tmp_path):
     study = opened(tmp_path)
     study.tell(study.take(9), error="it broke")
