@@ -10,6 +10,7 @@ from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
 from PIL import Image
 
 import scale
+from scale.attribution.report import page
 from scale.config import compose
 from scale.data import companion
 from scale.evaluation.bootstrap import bootstrap
@@ -254,6 +255,13 @@ def test_no_prediction_is_kept_for_another_file(run2d, tmp_path):
     Image.fromarray(images[0]).save(tmp_path / "in" / "b.png")
     with pytest.raises(FileExistsError, match="other files"):
         call()
+
+
+def test_the_page_of_volumes_names_planes_by_the_runs_orientation(tmp_path):
+    entry = page.entry(page.Sample("a", np.zeros((3, 3, 3), np.uint8), {"saliency": np.ones((3, 3, 3))}))
+    gallery.keep(tmp_path / "a.shown", [0], [entry])
+    gallery.write(tmp_path, [tmp_path / "a.shown"], [0], {}, orientation="RAS")
+    assert '"planes":["sagittal","coronal","axial"]' in (tmp_path / gallery.PAGE).read_text()
 
 
 def test_maps_of_two_files_have_two_names():

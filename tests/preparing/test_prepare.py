@@ -253,6 +253,7 @@ def test_left_right_flips_are_those_of_the_prepared_orientation(tmp_path, code, 
     place = np.argwhere(module.splits["train"].images.gather([0])[0] == 255)[0]
     assert np.flatnonzero(place != 4).tolist() == [axis]
     assert module.info.symmetry.flips == (axis,)
+    assert module.orientation == code
 
 
 def test_a_companion_with_an_impossible_orientation_is_named(tmp_path):
