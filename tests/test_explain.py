@@ -19,6 +19,7 @@ from scale.attribution.metrics.quality import METRICS
 from scale.attribution.report import files as record
 from scale.attribution.report.job import prepare
 from scale.config import ConfigError
+from scale.data.datamodule import ImageDataModule
 from scale.explain import explain
 from scale.train import train
 
@@ -81,6 +82,7 @@ def table(path):
 
 def test_everything_is_written(runs, monkeypatch):
     monkeypatch.undo()
+    monkeypatch.setattr(ImageDataModule, "orientation", "RAS")  # as if `scale.prepare` had written the data so
     chosen = ["attribution.methods=[saliency,scale_relevance,rollout]", "attribution.quality.metrics=[all]"]
     folder = run(runs / "solid", "indices=[1,6]", *chosen)
     assert folder == runs / "solid" / "explanations"
@@ -112,13 +114,16 @@ def test_everything_is_written(runs, monkeypatch):
     page = (folder / "explanations.html").read_text()
     assert not re.search(r"(src=.?|@import .?|url\(.?)http", page)  # opens offline
     assert re.search(r'"first": ?"scale_relevance"', page)  # with the map that is recommended
+    assert '"planes":["sagittal","coronal","axial"]' in page
     for row in shown:
         name = f"{int(row['index']):06d}_{row['chosen']}"
         arrays = np.load(folder / "samples" / f"{name}.npz")
         assert np.array_equal(arrays["image"], found.datamodule.splits["test"].images.gather([int(row["index"])])[0])
         assert arrays["map_rollout"].shape == (1, 16, 16, 16)
         assert float(row["gate_planar"]) + float(row["gate_volumetric"]) == pytest.approx(1, abs=1e-4)
-        volume = nibabel.load(folder / "nifti" / name / "scale_relevance.nii.gz").get_fdata()
+        image = nibabel.load(folder / "nifti" / name / "scale_relevance.nii.gz")
+        assert nibabel.aff2axcodes(image.affine) == ("S", "A", "R")  # column, row, depth
+        volume = image.get_fdata()
         assert np.array_equal(volume.transpose(2, 1, 0).astype(np.float32), arrays["map_scale_relevance"][0])
         for figure in ("", "_montage", "_gradients", "_activations", "_attention"):
             assert (folder / "figures" / f"{name}{figure}.png").stat().st_size > 5000

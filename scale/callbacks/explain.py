@@ -129,6 +129,7 @@ class LogExplanations(L.Callback):
                 mask=mask,
                 point=point,
                 signed={record.label_of(name): METHODS[name].signed for name in maps},
+                orientation=module.orientation,
             )
         return drawn
 

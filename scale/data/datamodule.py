@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from scale.data import catalog, digest, sampling, store
+from scale.data import catalog, digest, orientation, sampling, store
 from scale.data.augment import Augment, mirror
 from scale.data.catalog import DataSet
 from scale.data.loading import BatchDataset, TrainLoader, channels_first, resident
@@ -84,6 +84,11 @@ class ImageDataModule(L.LightningDataModule):
     def open(self) -> tuple[DataSet, dict[str, Split]]:
         """What the data set is, and its splits."""
         raise NotImplementedError
+
+    @property
+    def orientation(self) -> str:
+        """Where the axes of volumes point to: of prepared files what their companion says, else `SPL`."""
+        return orientation.of(self.preprocessing)
 
     def setup(self, stage: str | None = None) -> None:
         """Opens the files once; the statistics of the train split are kept in checkpoints.

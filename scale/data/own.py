@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from scale.data import archive, catalog, companion, controlled, counterfactual, folds, phantom, store
+from scale.data import archive, catalog, companion, controlled, counterfactual, folds, orientation, phantom, store
 from scale.data.catalog import DataSet, Symmetry
 from scale.data.datamodule import ImageDataModule
 from scale.data.folds import Selected
@@ -28,8 +28,8 @@ class NpzDataModule(ImageDataModule):
         path: the npz file.
         problem: what the labels ask: `binary`, `multiclass`, `multilabel` or `ordinal`; the companion's if None.
         symmetry: changes of pose that keep the label: `upright` (none but small rotations), `mirrored` (also
-            left-right, the last spatial axis) or `free` (every flip and rotation); the companion's, else upright, if
-            None.
+            left-right: the last spatial axis, or that of the prepared volumes' orientation) or `free` (every flip and
+            rotation); the companion's, else upright, if None.
         spatial_dims: 2 or 3, where the images' shape does not tell.
         cache: folder for memory-mapped copies of large files; next to the npz if None.
         fold: of a file that was prepared with folds: the one that is tested on. The next one chooses the epoch.
@@ -83,6 +83,10 @@ class NpzDataModule(ImageDataModule):
         if self.fold is not None:
             splits = _of_fold(splits, folds.rows_of_fold(path, self.fold))
         self.preprocessing = said.get("preprocessing")
+        try:
+            axes = orientation.of(self.preprocessing)
+        except ValueError as error:
+            raise ValueError(f"{companion.path_of(path)}: the preprocessing cannot be read: {error}") from error
         name = re.sub(r"[^a-z0-9-]", "", name.lower()) or "npz"
         info = _describe(
             f"own-{name}" if name in catalog.FLAGS else name,  # not to be taken for the published set
@@ -92,6 +96,7 @@ class NpzDataModule(ImageDataModule):
             channels=layout.channels,
             shape=layout.shape,
             symmetry=self.symmetry or said.get("symmetry") or "upright",
+            across=orientation.mirrored_axis(axes) if len(layout.shape) == 3 else 1,
         )
         return info if classes is None else replace(info, labels=tuple(classes)), splits
 
@@ -253,12 +258,20 @@ def _of_fold(splits: Mapping[str, Split], rows: Mapping[str, np.ndarray]) -> dic
 
 
 def _describe(
-    flag: str, *, title: str, problem: str, num_classes: int, channels: int, shape: tuple[int, ...], symmetry: str
+    flag: str,
+    *,
+    title: str,
+    problem: str,
+    num_classes: int,
+    channels: int,
+    shape: tuple[int, ...],
+    symmetry: str,
+    across: int = -1,
 ) -> DataSet:
-    """A description, like the catalog's, of a data set that is not in it."""
+    """A description, like the catalog's, of a data set that is not in it; `across`: the axis between left and right."""
     dims = len(shape)
     planes = tuple(combinations(range(dims), 2))
-    flips = {"upright": (), "mirrored": (dims - 1,), "free": tuple(range(dims))}[symmetry]
+    flips = {"upright": (), "mirrored": (across % dims,), "free": tuple(range(dims))}[symmetry]
     return DataSet(
         flag=flag,
         title=title,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from scale.attribution.report import page
+from scale.data.orientation import SPL
 
 PAGE = "explanations.html"
 BLOCK = 1 << 20
@@ -36,7 +37,9 @@ def keep(path: Path, rows: Sequence[int], entries: Sequence[Mapping[str, Any]]) 
             file.write(f"{row}\t{json.dumps(entry, separators=(',', ':'))}\n".encode())
 
 
-def write(folder: Path, files: Sequence[Path], rows: Sequence[int], header: Mapping[str, str]) -> list[Path]:
+def write(
+    folder: Path, files: Sequence[Path], rows: Sequence[int], header: Mapping[str, str], *, orientation: str = SPL
+) -> list[Path]:
     """Writes `explanations.html`, and where that would be too large `explanations-2.html` and so on, with links.
 
     Args:
@@ -44,6 +47,7 @@ def write(folder: Path, files: Sequence[Path], rows: Sequence[int], header: Mapp
         files: of entries, as `keep` wrote them.
         rows: in this order; each has an entry.
         header: facts that stand under the title.
+        orientation: where the axes of volumes point to.
     """
     groups = list(_pages(_places(files), rows))
     names = [PAGE, *(f"explanations-{number}.html" for number in range(2, len(groups) + 1))]
@@ -55,6 +59,7 @@ def write(folder: Path, files: Sequence[Path], rows: Sequence[int], header: Mapp
             header=header,
             title="Predictions",
             pages=_links(names, number),
+            orientation=orientation,
         )
     return [folder / name for name in names[: len(groups)]]
 

@@ -235,7 +235,8 @@ def _merge(
         write_skipped(folder / SKIPPED, bad)
         if explainer is not None and good:
             entries = [folder / "parts" / f"{one.name}.shown" for one in shards]
-            gallery.write(folder, entries, good, explainer.header)
+            axes = predictor.inputs.preprocessing.orientation
+            gallery.write(folder, entries, good, explainer.header, orientation=axes)
         table = ""
         if labels is not None and good:
             names = [f"p_{name}" for name in predictor.inputs.classes]

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from scale.data.orientation import SPL, check_orientation
 from scale.preparing.resample import resample
 from scale.readers.picture import Picture, UnreadableError
 
@@ -81,7 +82,7 @@ class Preprocessing:
         channels: 1 (grey) or 3 (RGB). Grey files become RGB of three equal channels; colour for a grey network is
             refused, unless all channels are equal.
         orientation: of volumes: where index 0, 1 and 2 point to, of R/L, A/P and S/I. `SPL` are axial slices from below
-            as radiologists look at them, `RAS` the axes of NIfTI.
+            as radiologists look at them, `RAS` the axes of NIfTI. Volumes without an affine count as lying so.
         spacing: None: a voxel counts as a cube; `isotropic`: proportions in millimetres; a number: each value of the
             grid is as many millimetres wide, and what does not fit is cropped around the centre.
         intensity: `as_is` (0 to 255, 16 bits by their range, 0 to 1), `percentiles` of each picture, or a `window`.
@@ -92,7 +93,7 @@ class Preprocessing:
 
     size: tuple[int, ...]
     channels: int = 1
-    orientation: str = "SPL"
+    orientation: str = SPL
     spacing: float | str | None = None
     intensity: str = "as_is"
     percentiles: tuple[float, float] = (0.5, 99.5)
@@ -105,12 +106,7 @@ class Preprocessing:
             raise ValueError(f"size={list(self.size)}: give two or three numbers of at least 1")
         if self.channels not in CHANNELS:
             raise ValueError(f"channels={self.channels}: give 1 (grey) or 3 (RGB)")
-        if len(self.orientation) != 3 or any(
-            len(set(pair) & set(self.orientation)) != 1 for pair in ("RL", "AP", "SI")
-        ):
-            raise ValueError(
-                f"orientation={self.orientation!r}: give one of R or L, A or P and S or I each, such as SPL"
-            )
+        check_orientation(self.orientation)
         if isinstance(self.spacing, str) and self.spacing != "isotropic":
             raise ValueError(f"spacing={self.spacing!r}: give null, isotropic or millimetres")
         if isinstance(self.spacing, int | float) and not self.spacing > 0:

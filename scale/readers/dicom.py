@@ -10,6 +10,7 @@ import numpy as np
 from scale.readers.picture import Picture, UnreadableError, check_not_empty, check_size, one_line
 
 TOLERANCE = 0.01  # of a slice distance, and of direction cosines
+SIDEWAYS = 0.05  # of a slice distance: how far beside the line through the first and the last slice one may lie
 TAGS = ("Rows", "Columns", "PixelSpacing", "ImageOrientationPatient")  # alike in all slices of a volume
 
 
@@ -24,14 +25,15 @@ def read_dicom(paths: Sequence[Path]) -> Picture:
 
     Raises:
         UnreadableError: damaged, without pixels, compressed in a way no installed plug-in reads, or a series that is
-            none: two series, a missing or doubled slice, mixed sizes, spacings or orientations.
+            none: two series, a missing or doubled slice, slices beside the line of the others, mixed sizes, spacings or
+            orientations.
         ModuleNotFoundError: pydicom is not installed.
     """
     _library()
     headers = [_header(path) if len(paths) == 1 else _of_slice(path, _header) for path in paths]
     if len(paths) == 1:
         return _file(paths[0], headers[0])
-    order, step, normal = _sorted(headers)
+    order, step = _sorted(headers)
     first = headers[order[0]]
     check_size((len(paths), int(first.Rows), int(first.Columns)))
     slices = [_of_slice(paths[place], _pixels) for place in order]
@@ -40,8 +42,8 @@ def read_dicom(paths: Sequence[Path]) -> Picture:
     kind = np.result_type(*(values.dtype for values in slices))
     values = np.stack([values.T for values in slices], axis=-1).astype(kind, copy=False)
     rows, columns = (float(value) for value in first.PixelSpacing)
-    affine = _affine(first.ImageOrientationPatient, first.ImagePositionPatient, (columns, rows), normal * step)
-    return Picture(values, 3, affine=affine, spacing=(columns, rows, step))
+    affine = _affine(first.ImageOrientationPatient, first.ImagePositionPatient, (columns, rows), step)
+    return Picture(values, 3, affine=affine, spacing=(columns, rows, float(np.linalg.norm(step))))
 
 
 def series_of(paths: Sequence[Path]) -> tuple[dict[str, list[Path]], dict[Path, str]]:
@@ -90,7 +92,7 @@ def _header(path: Path) -> Any:
 def _pixels(path: Path) -> np.ndarray:
     """Real values of one file: (H, W), (H, W, 3), (F, H, W) or (F, H, W, 3)."""
     pydicom = _library()
-    from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
+    from pydicom.pixels import apply_color_lut, pixel_array
 
     try:
         data = pydicom.dcmread(path)
@@ -106,10 +108,7 @@ def _pixels(path: Path) -> np.ndarray:
         if kind == "MONOCHROME1":  # PS3.3 C.7.6.3.1.2: the lowest value is white
             top = (1 << int(data.BitsStored)) - 1
             stored = (-1 - stored) if int(data.PixelRepresentation) else (top - stored).astype(stored.dtype)
-        slope, intercept = float(data.get("RescaleSlope") or 1), float(data.get("RescaleIntercept") or 0)
-        if slope == 1 and intercept == 0 and "ModalityLUTSequence" not in data:
-            return stored
-        return np.asarray(apply_modality_lut(stored, data), np.float32)
+        return _real_values(stored, data)
     except UnreadableError:
         raise
     except Exception as error:  # plug-ins of many makers
@@ -119,6 +118,45 @@ def _pixels(path: Path) -> np.ndarray:
                 f"is compressed as {syntax}, which needs: pip install python-gdcm pyjpegls"
             ) from error
         raise UnreadableError(f"has pixels that cannot be read ({one_line(error)})") from error
+
+
+def _real_values(stored: np.ndarray, data: Any) -> np.ndarray:
+    """Stored values as they are where nothing rescales them, else float32.
+
+    Enhanced files (PS3.3 C.7.6.16.2.9) rescale each frame by its own functional group, else by the shared one.
+    """
+    rescaled = _frame_rescales(data)
+    if rescaled is None:
+        from pydicom.pixels import apply_modality_lut
+
+        if _rescale(data) == (1, 0) and "ModalityLUTSequence" not in data:
+            return stored
+        return np.asarray(apply_modality_lut(stored, data), np.float32)
+    if all(pair == (1, 0) for pair in rescaled):
+        return stored
+    frames = stored.reshape(-1, *stored.shape[-2:])
+    if len(rescaled) not in (1, len(frames)):
+        raise UnreadableError(f"has {len(frames)} frames, but rescale slopes of {len(rescaled)}")
+    slopes, intercepts = np.array(rescaled, float).T[..., None, None]
+    return (frames * slopes + intercepts).astype(np.float32).reshape(stored.shape)
+
+
+def _frame_rescales(data: Any) -> list[tuple[float, float]] | None:
+    """(slope, intercept) of each frame, one where all share it; None where no functional group rescales."""
+    name = "PixelValueTransformationSequence"
+    shared = [group for group in data.get("SharedFunctionalGroupsSequence") or () if group.get(name)][:1]
+    own = list(data.get("PerFrameFunctionalGroupsSequence") or ())
+    if not any(group.get(name) for group in own):
+        return [_rescale(shared[0][name][0])] if shared else None
+    chosen = [group if group.get(name) else shared[0] if shared else None for group in own]
+    if None in chosen:
+        raise UnreadableError(f"has no rescale slope for frame {chosen.index(None) + 1} of {len(own)}")
+    return [_rescale(group[name][0]) for group in chosen if group is not None]
+
+
+def _rescale(group: Any) -> tuple[float, float]:
+    """Slope and intercept; 1 and 0 where they are missing."""
+    return float(group.get("RescaleSlope") or 1), float(group.get("RescaleIntercept") or 0)
 
 
 def _eight_bits(values: np.ndarray, bits: int) -> np.ndarray:
@@ -139,16 +177,18 @@ def _file(path: Path, header: Any) -> Picture:
     positions = _frame_positions(header)
     if positions is None:
         return Picture(values, 3)
-    order, step, normal = positions
-    frames_, orientation, origin, spacing = header.PerFrameFunctionalGroupsSequence, *_frame_geometry(header, order[0])
-    assert len(frames_) == len(values)
+    order, step = positions
+    orientation, origin, (rows, columns) = _frame_geometry(header, order[0])
+    if len(order) != len(values):
+        raise UnreadableError(f"has {len(values)} frames, but positions of {len(order)}")
     stack = np.moveaxis(values[order], 0, 2)  # (row, column, slice[, C])
-    affine = _affine(orientation, origin, (spacing[1], spacing[0]), normal * step)
-    return Picture(np.ascontiguousarray(stack.swapaxes(0, 1)), 3, affine=affine, spacing=(spacing[1], spacing[0], step))
+    affine = _affine(orientation, origin, (columns, rows), step)
+    spacing = (columns, rows, float(np.linalg.norm(step)))
+    return Picture(np.ascontiguousarray(stack.swapaxes(0, 1)), 3, affine=affine, spacing=spacing)
 
 
-def _frame_positions(header: Any) -> tuple[list[int], float, np.ndarray] | None:
-    """Order, step and normal of an enhanced multi-frame file; None where its frames have no positions."""
+def _frame_positions(header: Any) -> tuple[list[int], np.ndarray] | None:
+    """Order and step of an enhanced multi-frame file; None where its frames have no positions."""
     groups = header.get("PerFrameFunctionalGroupsSequence")
     if not groups or any("PlanePositionSequence" not in group for group in groups):
         return None
@@ -169,8 +209,8 @@ def _frame_geometry(header: Any, place: int) -> tuple[Any, Any, tuple[float, flo
     return orientation.ImageOrientationPatient, own.PlanePositionSequence[0].ImagePositionPatient, (row, column)
 
 
-def _sorted(headers: Sequence[Any]) -> tuple[list[int], float, np.ndarray]:
-    """Order of the slices, millimetres between them, and their normal."""
+def _sorted(headers: Sequence[Any]) -> tuple[list[int], np.ndarray]:
+    """Order of the slices, and the vector in millimetres from one to the next."""
     series = {str(header.get("SeriesInstanceUID")) for header in headers}
     if len(series) > 1:
         raise UnreadableError(f"holds {len(series)} DICOM series: give each a folder of its own")
@@ -186,12 +226,14 @@ def _sorted(headers: Sequence[Any]) -> tuple[list[int], float, np.ndarray]:
     return _along([h.ImageOrientationPatient for h in headers], [h.ImagePositionPatient for h in headers])
 
 
-def _along(orientations: Sequence[Any], positions: Sequence[Any]) -> tuple[list[int], float, np.ndarray]:
+def _along(orientations: Sequence[Any], positions: Sequence[Any]) -> tuple[list[int], np.ndarray]:
+    """Order along the normal, and the vector from slice to slice: with a tilted gantry it is not along the normal."""
     directions = np.asarray(orientations[0], float).reshape(2, 3)
     if np.abs(np.asarray([np.asarray(o, float) for o in orientations]) - directions.ravel()).max() > TOLERANCE:
         raise UnreadableError("has slices of different orientations")
     normal = np.cross(directions[0], directions[1])
-    places = np.asarray([np.asarray(position, float) for position in positions]) @ normal
+    points = np.asarray([np.asarray(position, float) for position in positions])
+    places = points @ normal
     order = np.argsort(places, kind="stable")
     steps = np.diff(places[order])
     step = float(np.median(steps)) if len(steps) else 1.0
@@ -204,7 +246,15 @@ def _along(orientations: Sequence[Any], positions: Sequence[Any]) -> tuple[list[
         if abs(ratio - round(ratio)) < 0.1 and round(ratio) > 1:
             raise UnreadableError(f"lacks {round(ratio) - 1} slice(s) behind slice {where + 1} of {len(places)}")
         raise UnreadableError(f"has slices {steps.min():.3g} to {steps.max():.3g} mm apart: mixed spacing")
-    return [int(place) for place in order], step, normal
+    points = points[order] - points[order[0]]
+    line = points[-1] / np.linalg.norm(points[-1])
+    beside = np.linalg.norm(points - np.outer(points @ line, line), axis=1)
+    if beside.max() > SIDEWAYS * step:
+        raise UnreadableError(
+            f"has slices that do not lie on a line: slice {int(beside.argmax()) + 1} of {len(places)} is "
+            f"{beside.max():.3g} mm beside it"
+        )
+    return [int(place) for place in order], points[-1] / (len(points) - 1)
 
 
 def _affine(orientation: Any, origin: Any, spacing: tuple[float, float], step: np.ndarray) -> np.ndarray:

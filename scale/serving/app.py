@@ -144,7 +144,14 @@ def create_app(predictor: Predictor, *, explainer: Explainer | None, max_bytes: 
         sample = explainer.shown(file.filename or "file", images[0], maps[0], name, row)
         with tempfile.TemporaryDirectory(prefix="scale-serve-") as place:
             page = Path(place) / "page.html"
-            write_page(page, samples=[sample], quality_rows=[], header=explainer.header, title="Predictions")
+            write_page(
+                page,
+                samples=[sample],
+                quality_rows=[],
+                header=explainer.header,
+                title="Predictions",
+                orientation=predictor.inputs.preprocessing.orientation,
+            )
             return page.read_text(encoding="utf-8")
 
     return app

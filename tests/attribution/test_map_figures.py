@@ -65,6 +65,15 @@ def test_volume_planes_have_the_right_orientation_and_one_window():
     assert [a.get_xlabel() for a in top] == ["column →", "column →", "row →"]
 
 
+def test_planes_are_named_by_the_orientation():
+    """In RAS the first axis runs from left to right: the plane across it is sagittal."""
+    names = ["sagittal", "coronal", "axial"]
+    figure = figures.planes(phantom(), spike(SHAPE, (1, 4, 6)), orientation="RAS")
+    assert [axes.get_title().split(",")[0] for axes in figure.axes[:3]] == names
+    figure = figures.side_by_side(phantom(), {"a": spike(SHAPE, (1, 4, 6))}, orientation="RAS")
+    assert [axes.get_ylabel().split()[0] for axes in figure.axes if axes.get_ylabel()] == names
+
+
 def test_planes_go_through_a_given_point():
     volume = phantom()
     figure = figures.planes(volume, spike(SHAPE, (1, 4, 6)), point=(3, 2, 1))

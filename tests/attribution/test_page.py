@@ -63,6 +63,11 @@ def written(tmp_path, **changes):
     return tmp_path / "explanations.html"
 
 
+def test_the_orientation_names_the_planes(tmp_path):
+    assert '"planes":["axial","coronal","sagittal"]' in written(tmp_path).read_text()
+    assert '"planes":["sagittal","coronal","axial"]' in written(tmp_path, orientation="RAS").read_text()
+
+
 def test_the_file_needs_nothing_else_and_no_text_breaks_out(tmp_path):
     text = written(tmp_path, title="A & B </script>").read_text()
     assert not re.search(r"{{\w+}}", text)

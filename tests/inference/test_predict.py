@@ -14,8 +14,10 @@ from PIL import Image
 
 import scale
 from scale.attribution.metrics import explainer as making
+from scale.attribution.report import page
 from scale.config import compose
 from scale.config.schemas import Attribution
+from scale.data import companion
 from scale.data.augment import mirrors
 from scale.evaluation.bootstrap import bootstrap
 from scale.export import export
@@ -145,6 +147,58 @@ def test_labels_that_are_not_the_runs(tmp_path):
         listing_of(tmp_path / "none", ("a", "b"), source=None, split=None)
 
 
+CLASSES = ("1", "0", "2")  # names that are numbers, of other numbers
+
+
+def npz_of(path, labels, said=None):
+    labels = np.asarray(labels)
+    np.savez(path, images=np.zeros((len(labels), 4, 4), np.uint8), labels=labels)
+    if said is not None:
+        companion.write(path, said)
+    return path
+
+
+@pytest.mark.parametrize("problem", ["multiclass", "ordinal"])
+def test_an_npz_files_labels_are_class_numbers(tmp_path, problem):
+    """Of its companion's classes, whatever the run's order is, else of the run's; never names."""
+    path = npz_of(tmp_path / "a.npz", [[0], [1], [2]], {"problem": problem, "classes": list(CLASSES)})
+    for classes, wanted in ((CLASSES, [0, 1, 2]), (("0", "1", "2"), [1, 0, 2])):
+        listing = listing_of(path, classes, source=None, split=None)
+        assert labels_of(listing, classes, problem)[:, 0].tolist() == wanted
+    for kind in (np.uint8, np.float32):
+        listing = listing_of(npz_of(tmp_path / "b.npz", np.arange(3, dtype=kind)), CLASSES, source=None, split=None)
+        assert labels_of(listing, CLASSES, problem)[:, 0].tolist() == [0, 1, 2]
+
+
+def test_an_npz_files_several_labels_are_matched_by_name(tmp_path):
+    rows, said = [[1, 0], [0, 0]], {"problem": "multilabel", "classes": ["b", "a"]}
+    for path, wanted in (
+        (npz_of(tmp_path / "c.npz", rows, said), [[0, 1], [0, 0]]),
+        (npz_of(tmp_path / "d.npz", rows), rows),
+    ):
+        listing = listing_of(path, ("a", "b"), source=None, split=None)
+        assert labels_of(listing, ("a", "b"), "multilabel").tolist() == wanted
+    listing = listing_of(tmp_path / "c.npz", ("a", "c"), source=None, split=None)
+    with pytest.raises(ValueError, match="the labels are b, a; the run's are a, c"):
+        labels_of(listing, ("a", "c"), "multilabel")
+    listing = listing_of(tmp_path / "c.npz", ("class 0", "class 1"), source=None, split=None)
+    assert labels_of(listing, ("class 0", "class 1"), "multilabel").tolist() == rows  # a run on a file without names
+
+
+@pytest.mark.parametrize(
+    ("labels", "said", "words"),
+    [
+        ([3], None, r"the label 3: give class numbers, 0 to 2 \(the run's 1, 0, 2\)"),
+        ([-1], None, "the label -1: give class numbers"),
+        ([2], {"problem": "binary", "classes": ["x", "y"]}, r"0 to 1 \(its companion's x, y\)"),
+        ([[0, 1]], {"problem": "multilabel", "classes": ["x", "y", "z"]}, "has 2 labels, but its companion names 3"),
+    ],
+)
+def test_an_npz_file_with_numbers_of_no_class(tmp_path, labels, said, words):
+    with pytest.raises(ValueError, match=words):
+        listing_of(npz_of(tmp_path / "e.npz", labels, said), CLASSES, source=None, split=None)
+
+
 def test_shards_are_gone_on_with_and_merged(run2d, tmp_path, monkeypatch):
     run = scale.load_run(run2d)
     for number in range(10):
@@ -252,6 +306,13 @@ def exported_without_flips(run2d, tmp_path):
     path = tmp_path / "model" / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "flips": None}))
     return scale.load_pretrained(tmp_path / "model")
+
+
+def test_the_page_of_volumes_names_planes_by_the_runs_orientation(tmp_path):
+    entry = page.entry(page.Sample("a", np.zeros((3, 3, 3), np.uint8), {"saliency": np.ones((3, 3, 3))}))
+    gallery.keep(tmp_path / "a.shown", [0], [entry])
+    gallery.write(tmp_path, [tmp_path / "a.shown"], [0], {}, orientation="RAS")
+    assert '"planes":["sagittal","coronal","axial"]' in (tmp_path / gallery.PAGE).read_text()
 
 
 def test_maps_of_two_files_have_two_names():

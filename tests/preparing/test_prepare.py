@@ -237,6 +237,35 @@ def test_volumes_of_nifti_with_spacing(tmp_path):
     assert (record["intensity"], record["window"]) == ("window", [-160.0, 240.0])
 
 
+@pytest.mark.parametrize(("code", "axis"), [("SPL", 2), ("RAS", 0), ("ALI", 1)])
+def test_left_right_flips_are_those_of_the_prepared_orientation(tmp_path, code, axis):
+    """A voxel to the patient's left of the middle lies out of the middle on the mirrored axis."""
+    volume = np.zeros((9, 9, 9), np.uint8)
+    volume[1, 4, 4] = 255  # to the left of the middle, in RAS
+    for name in ("a", "b"):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        for number in range(4):
+            volume[8, 8, 8] = 40 * number + (name == "a")
+            nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), tmp_path / "in" / name / f"{number}.nii")
+    found = run(tmp_path / "out.npz", tmp_path / "in", orientation=code, size=9, symmetry="mirrored")
+    module = NpzDataModule(str(found.path))
+    module.setup()
+    place = np.argwhere(module.splits["train"].images.gather([0])[0] == 255)[0]
+    assert np.flatnonzero(place != 4).tolist() == [axis]
+    assert module.info.symmetry.flips == (axis,)
+    assert module.orientation == code
+
+
+def test_a_companion_with_an_impossible_orientation_is_named(tmp_path):
+    images_in(tmp_path / "in", count=20)
+    found = run(tmp_path / "out.npz", tmp_path / "in")
+    said = yaml.safe_load(found.companion.read_text())
+    for wrong in ({**said["preprocessing"], "orientation": "RRS"}, "RAS"):
+        found.companion.write_text(yaml.safe_dump({**said, "preprocessing": wrong}))
+        with pytest.raises(ValueError, match=r"out\.yaml: the preprocessing cannot be read"):
+            NpzDataModule(str(found.path)).setup()
+
+
 def test_the_data_module_prepares_once(tmp_path, monkeypatch):
     images_in(tmp_path / "in", count=20)
     options = {"cache": str(tmp_path / "cache"), "workers": 1, "prepare": {"size": 20, "symmetry": "mirrored"}}

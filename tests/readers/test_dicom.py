@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scale.readers import UnreadableError, read
-from tests.readers.dicom_files import write_series
+from tests.readers.dicom_files import write_enhanced, write_series
 
 pydicom = pytest.importorskip("pydicom", reason="the extra dicom is not installed")
 FILES = Path(pydicom.__file__).parent / "data" / "test_files"
@@ -79,6 +79,71 @@ def test_a_sagittal_series(tmp_path, volume):
     import nibabel
 
     assert nibabel.aff2axcodes(found.affine) == ("P", "I", "R")  # columns, rows, and -x of LPS
+
+
+def test_a_tilted_gantry_shears_the_affine(tmp_path, volume):
+    """The table moves along z and the slices are tilted by 20 degrees: each lies where its file says."""
+    import nibabel
+
+    from scale.preparing.preprocess import Preprocessing
+
+    tilt = np.deg2rad(20)
+    write_series(
+        tmp_path / "s", volume, spacing=(1, 1, 5), orientation=(1, 0, 0, 0, np.cos(tilt), -np.sin(tilt)), way=(0, 0, 1)
+    )
+    found = read(tmp_path / "s")
+    for k in range(8):
+        assert np.allclose(found.affine @ [0, 0, k, 1], [-5, 7, 11 + 5 * k, 1])
+    assert np.allclose(found.spacing, (1, 1, 5))
+    assert np.allclose(found.spacing, np.linalg.norm(found.affine, axis=0)[:3])
+    seen, geometry = Preprocessing(size=(8, 5, 6), intensity="percentiles", fit="stretch").apply(found)
+    assert nibabel.aff2axcodes(found.affine) == ("L", "P", "S")
+    assert geometry.axes == (2, 1, 0)
+    back = geometry.back(seen.astype(np.float32))
+    nibabel.save(nibabel.Nifti1Image(back, found.affine), tmp_path / "map.nii.gz")
+    again = read(tmp_path / "map.nii.gz")
+    assert np.allclose(again.affine, found.affine, atol=1e-4)
+    assert again.shape == found.shape
+
+
+def test_slices_that_are_not_on_a_line_are_refused(tmp_path, volume):
+    write_series(tmp_path / "s", volume)
+    data = pydicom.dcmread(tmp_path / "s" / "0003.dcm")
+    data.ImagePositionPatient = [data.ImagePositionPatient[0] + 1, *data.ImagePositionPatient[1:]]
+    data.save_as(tmp_path / "s" / "0003.dcm")
+    with pytest.raises(UnreadableError, match="do not lie on a line: slice 4 of 8 is 1 mm beside it"):
+        read(tmp_path / "s")
+
+
+@pytest.mark.parametrize("place", ["shared", "own", "both"])
+def test_enhanced_files_are_rescaled_by_their_functional_groups(tmp_path, place):
+    """Shared, of each frame, and of some frames where the others take the shared one; frames are turned to slices."""
+    stored = np.random.default_rng(0).integers(0, 2000, (5, 8, 6))
+    own = [(1 + 0.5 * k, -100.0 * k) for k in range(5)]
+    own[1] = None if place == "both" else own[1]
+    pairs = [(2.0, -1024.0) if place == "shared" or pair is None else pair for pair in own]
+    write_enhanced(
+        tmp_path / "e.dcm", stored,
+        shared=None if place == "own" else (2.0, -1024.0), own=None if place == "shared" else own,
+    )  # fmt: skip
+    found = read(tmp_path / "e.dcm")
+    wanted = np.stack([stored[k] * slope + intercept for k, (slope, intercept) in enumerate(pairs)])
+    assert found.values.dtype == np.float32
+    assert np.array_equal(found.values, wanted.transpose(2, 1, 0))
+    assert found.spacing == (1, 1, 2)
+
+
+def test_enhanced_files_without_rescaling_keep_their_numbers(tmp_path):
+    stored = np.random.default_rng(0).integers(0, 2000, (5, 8, 6))
+    write_enhanced(tmp_path / "one.dcm", stored, shared=(1, 0))
+    assert read(tmp_path / "one.dcm").values.dtype == np.uint16
+    write_enhanced(tmp_path / "top.dcm", stored, top=(2, -5))
+    assert np.array_equal(read(tmp_path / "top.dcm").values, stored.transpose(2, 1, 0) * 2 - 5)
+    write_enhanced(tmp_path / "some.dcm", stored, own=[(2, 0), None, (2, 0), (2, 0), (2, 0)])
+    with pytest.raises(UnreadableError, match="no rescale slope for frame 2 of 5"):
+        read(tmp_path / "some.dcm")
+    write_enhanced(tmp_path / "first.dcm", stored[:1], shared=(1, -1024))
+    assert np.array_equal(read(tmp_path / "first.dcm").values, stored[0] - 1024)
 
 
 @pytest.mark.parametrize(

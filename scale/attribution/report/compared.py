@@ -101,7 +101,7 @@ def cost(job: Job) -> float:
 
 
 def draw(rows: Sequence[Row]) -> Figure:
-    """A row a sample: the image with its lesion's outline, then the maps of each run; volumes as one axial plane.
+    """A row a sample: the image with its lesion's outline, then each run's maps; of volumes one plane, across axis 0.
 
     Args:
         rows: with the same runs and methods.

@@ -1,8 +1,9 @@
 """Figures of attribution maps: arrays in, a matplotlib `Figure` out; no pyplot, no global state.
 
 Images are drawn as arrays are printed: row 0 at the top, column 0 at the left. A volume's axes are (depth, row,
-column): the axial plane shows (row, column), the coronal one (depth, column), the sagittal one (depth, row). All slices
-of a volume share one window of grey values and one range of colours.
+column); the planes across them are named by `orientation`: in `SPL` the axial one shows (row, column), the coronal one
+(depth, column), the sagittal one (depth, row). All slices of a volume share one window of grey values and one range of
+colours.
 """
 
 import math
@@ -16,9 +17,10 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from scale.attribution.report.colours import colour_map, is_signed, limit, overlay, window
+from scale.data.orientation import SPL
+from scale.data.orientation import planes as planes_of
 
 AXES = ("depth", "row", "column")
-PLANES = ("axial", "coronal", "sagittal")  # the plane that lies across each axis
 DPI = 150
 OPACITY = 0.75
 OUTLINE = "#39FF88"
@@ -71,6 +73,7 @@ def planes(
     mask: np.ndarray | None = None,
     point: Sequence[int] | None = None,
     opacity: float = OPACITY,
+    orientation: str = SPL,
 ) -> Figure:
     """The three orthogonal planes through one point, without and with the map.
 
@@ -82,6 +85,7 @@ def planes(
         mask: (D, H, W), outlined.
         point: cell (depth, row, column) through which the planes go; the map's peak if None.
         opacity: of the strongest colour.
+        orientation: where the volume's axes point to, which names the planes.
     """
     _check(volume, values, dims=3)
     point = peak(values) if point is None else tuple(int(p) for p in point)
@@ -99,7 +103,7 @@ def planes(
             _cross(axes, [point[other] for other in rest])
             axes.set_xlabel(f"{AXES[rest[1]]} →", fontsize=7, color="0.4", labelpad=1)
             axes.set_ylabel(f"← {AXES[rest[0]]}", fontsize=7, color="0.4", labelpad=1)
-        grid[0, axis].set_title(f"{PLANES[axis]}, {AXES[axis]} {point[axis]}", fontsize=9)
+        grid[0, axis].set_title(f"{planes_of(orientation)[axis]}, {AXES[axis]} {point[axis]}", fontsize=9)
     _legend(figure, list(grid.ravel()), largest, signed)
     figure.suptitle(title, fontsize=10)
     return figure
@@ -157,6 +161,7 @@ def side_by_side(
     point: Sequence[int] | None = None,
     signed: Mapping[str, bool] | None = None,
     opacity: float = OPACITY,
+    orientation: str = SPL,
 ) -> Figure:
     """One image and the maps of several methods, each with a range of its own.
 
@@ -168,6 +173,7 @@ def side_by_side(
         point: cell through which a volume's planes go; if None, the mask's centre or the peak of all maps together.
         signed: of each map by name; where it is not said, as for `overlay_2d`.
         opacity: of the strongest colour.
+        orientation: as for `planes`.
 
     Raises:
         ValueError: no maps, or shapes that do not fit.
@@ -200,7 +206,7 @@ def side_by_side(
             if axis == 0:
                 axes.set_title(name.replace("_", " "), fontsize=7, pad=2, wrap=True)
             if dims == 3 and number == 0 and point is not None:
-                axes.set_ylabel(f"{PLANES[axis]} {point[axis]}", fontsize=7)
+                axes.set_ylabel(f"{planes_of(orientation)[axis]} {point[axis]}", fontsize=7)
     figure.suptitle(title, fontsize=10)
     return figure
 

@@ -12,6 +12,7 @@ import numpy as np
 from scale.attribution.catalog import METHODS
 from scale.attribution.report import figures
 from scale.attribution.report.page import Sample
+from scale.data.orientation import SPL, affine
 
 FIGURES = {  # figures of a sample, and the kinds of methods on them
     "gradients": ("gradient", "perturbation"),
@@ -23,7 +24,9 @@ QUALITY = ("method", "metric", "better", "mean", "low", "high", "n")
 AGAINST = ("method", "control", "metric", "mean", "low", "high", "n")
 
 
-def write_sample(folder: Path, name: str, sample: Sample, maps: Mapping[str, np.ndarray], **facts: Any) -> None:
+def write_sample(
+    folder: Path, name: str, sample: Sample, maps: Mapping[str, np.ndarray], *, orientation: str = SPL, **facts: Any
+) -> None:
     """Writes a sample's arrays, and those of a volume as NIfTI.
 
     Args:
@@ -31,6 +34,7 @@ def write_sample(folder: Path, name: str, sample: Sample, maps: Mapping[str, np.
         name: of the sample, without an ending.
         sample: what the page shows.
         maps: by method, (C, *S).
+        orientation: where a volume's axes point to.
         facts: further arrays or numbers.
     """
     place = folder / "samples"
@@ -42,25 +46,27 @@ def write_sample(folder: Path, name: str, sample: Sample, maps: Mapping[str, np.
         volumes = {"image": sample.image, **mask, **{method: values.sum(axis=0) for method, values in maps.items()}}
         (folder / "nifti" / name).mkdir(parents=True, exist_ok=True)
         for key, volume in volumes.items():
-            write_nifti(folder / "nifti" / name / f"{key}.nii.gz", volume)
+            write_nifti(folder / "nifti" / name / f"{key}.nii.gz", volume, orientation)
 
 
-def write_nifti(path: Path, volume: np.ndarray) -> None:
-    """Writes a volume (depth, row, column) so that viewers show its slices as our figures do.
+def write_nifti(path: Path, volume: np.ndarray, orientation: str = SPL) -> None:
+    """Writes a volume (depth, row, column) as NIfTI (column, row, depth), a voxel of one millimetre.
 
-    NIfTI's axes are (x, y, z) to the right, front and top. Columns run to the left, rows to the back and slices to
-    the top, as in an axial scan in radiological view; the files of MedMNIST have neither orientation nor voxel size,
-    so both are a convention (one millimetre).
+    Args:
+        path: file to write.
+        volume: (D, H, W).
+        orientation: where its axes point to. `SPL`: slices run to the top, rows to the back, columns to the left, as in
+            an axial scan in radiological view. The files of MedMNIST have none, so it is a convention there.
     """
     import nibabel
 
-    affine = np.diag([-1.0, -1.0, 1.0, 1.0])
     kind = np.uint8 if volume.dtype in (np.uint8, np.bool_) else np.float32
-    picture = nibabel.Nifti1Image(np.ascontiguousarray(volume.transpose(2, 1, 0).astype(kind)), affine)
+    values = np.ascontiguousarray(volume.transpose(2, 1, 0).astype(kind))
+    picture = nibabel.Nifti1Image(values, affine(orientation[::-1]))
     nibabel.save(picture, path)
 
 
-def draw_sample(folder: Path, name: str, sample: Sample, *, best: str) -> None:
+def draw_sample(folder: Path, name: str, sample: Sample, *, best: str, orientation: str = SPL) -> None:
     """Draws a sample: the methods side by side, and one method large.
 
     Args:
@@ -68,6 +74,7 @@ def draw_sample(folder: Path, name: str, sample: Sample, *, best: str) -> None:
         name: of the sample, without an ending.
         sample: what the page shows.
         best: the method that is drawn large.
+        orientation: where a volume's axes point to.
     """
     place = folder / "figures"
     place.mkdir(exist_ok=True)
@@ -81,6 +88,7 @@ def draw_sample(folder: Path, name: str, sample: Sample, *, best: str) -> None:
                 title=sample.title,
                 mask=sample.mask,
                 signed={labels[method]: sample.signed[method] for method in chosen},
+                orientation=orientation,
             )
             drawn.savefig(place / f"{name}_{figure}.png")
     title = f"{sample.title}\n{best.replace('_', ' ')}"
@@ -89,7 +97,8 @@ def draw_sample(folder: Path, name: str, sample: Sample, *, best: str) -> None:
     if values.ndim == 2:
         figures.overlay_2d(sample.image, values, title=title, **options).savefig(place / f"{name}.png")
     else:
-        figures.planes(sample.image, values, title=title, **options).savefig(place / f"{name}.png")
+        across = figures.planes(sample.image, values, title=title, orientation=orientation, **options)
+        across.savefig(place / f"{name}.png")
         figures.montage(sample.image, values, title=title, **options).savefig(place / f"{name}_montage.png")
 
 

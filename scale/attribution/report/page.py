@@ -16,8 +16,9 @@ import numpy as np
 
 from scale.attribution.catalog import CONTROLS
 from scale.attribution.report.colours import colour_map, is_signed, limit, window
-from scale.attribution.report.figures import AXES, PLANES, peak
+from scale.attribution.report.figures import AXES, peak
 from scale.attribution.report.trust_table import quality_table, readable
+from scale.data.orientation import SPL, planes
 from scale.utils.files import replacing
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ def write_page(
     title: str = "Explanations",
     first: str | None = None,
     pages: Mapping[str, str] | None = None,
+    orientation: str = SPL,
 ) -> None:
     """Writes the page, whole or not at all.
 
@@ -68,6 +70,7 @@ def write_page(
         title: of the page.
         first: method that is shown when the page opens; the first one if None.
         pages: text and address of pages beside this one; without an address it is this one.
+        orientation: where the axes of volumes point to, which names their planes.
 
     Raises:
         ValueError: no samples, an image that is not uint8, shapes that do not fit, a map with NaN.
@@ -76,7 +79,7 @@ def write_page(
         raise ValueError("a page needs at least one sample")
     data = {
         "axes": AXES,
-        "planes": PLANES,
+        "planes": planes(orientation),
         "controls": CONTROLS,
         "first": first,
         "colours": {name: _lut(name == "signed") for name in ("signed", "unsigned")},

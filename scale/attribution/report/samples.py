@@ -68,8 +68,8 @@ def write(job: Job, folder: Path, progress: Progress) -> list[page.Sample]:
         chance = found["probabilities"][choice.row]
         arrays = {"target": choice.target, "labels": found["labels"][choice.row], "probabilities": chance}
         own = {method: values[number] for method, values in maps.items()}
-        record.write_sample(folder, name, sample, own, **arrays)
-        record.draw_sample(folder, name, sample, best=job.best)
+        record.write_sample(folder, name, sample, own, orientation=job.run.datamodule.orientation, **arrays)
+        record.draw_sample(folder, name, sample, best=job.best, orientation=job.run.datamodule.orientation)
         samples.append(sample)
     write_csv(folder / "samples.csv", list(dict.fromkeys(key for row in table for key in row)), table, digits=6)
     return samples

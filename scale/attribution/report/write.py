@@ -90,7 +90,14 @@ def _page(
         header["metrics"] = measured
     if effects is not None and effects.has_lesion.any():
         header["by taking the lesion out of the scene"] = effects.summary()
-    page.write_page(path, samples=samples, quality_rows=rows, header=header, first=job.best)
+    page.write_page(
+        path,
+        samples=samples,
+        quality_rows=rows,
+        header=header,
+        first=job.best,
+        orientation=job.run.datamodule.orientation,
+    )
 
 
 def _tables(job: Job, folder: Path, values: Mapping[str, Values], rows: list[dict[str, Any]]) -> None:
