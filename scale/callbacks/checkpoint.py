@@ -173,6 +173,6 @@ def _check_length(trainer: L.Trainer) -> None:
     if given > 0 and given % steps and (last < 0 or given < last * steps):
         least = max(given // steps, 1) * steps
         raise ValueError(
-            f"trainer.max_steps={given} ends within an epoch of {steps} steps, and what is trained after the last "
-            f"whole one would be lost, as val judges whole epochs: give {least} or another multiple, or trainer.max_epochs"
+            f"trainer.max_steps={given} ends within an epoch of {steps} steps, and val judges whole ones, so that the "
+            f"rest would be lost: give {least} or another multiple, or trainer.max_epochs"
         )
