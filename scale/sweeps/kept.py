@@ -32,7 +32,7 @@ def refusal(config: DictConfig, folder: Path) -> str | None:
     if not found:
         return None
     return (
-        f"done before, but not as the command says now ({found}): take that back, delete {folder} to train it again, "
+        f"done before, but not as the command says now ({found}): undo that, delete {folder} to train it again, "
         "or give another folder with hydra.sweep.dir=..."
     )
 

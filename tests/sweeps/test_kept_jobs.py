@@ -62,7 +62,7 @@ def planned(root, count):
 def test_a_job_is_kept_if_its_configuration_is_the_same(tmp_path, more, code, found):
     said = kept.refusal(asked(**more), done(tmp_path, code=code))
     assert (said is None) == (found is None)
-    assert found is None or f"not as the command says now ({found}): take that back, delete {tmp_path / '0'}" in said
+    assert found is None or f"not as the command says now ({found}): undo that, delete {tmp_path / '0'}" in said
 
 
 def test_renamed_keys_are_the_same(tmp_path):
