@@ -2,14 +2,13 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from scale.data import archive, companion
 from scale.preparing.labels import plain
-from scale.preparing.samples import Listing, Sample, from_folder, from_npz, from_table, group_files
+from scale.preparing.samples import Listing, Sample, from_folder, from_table, group_files, named
 from scale.readers.files import kind_of
 
 _NUMBERED = re.compile(r"(label|class)( \d+)?")  # columns of an npz file, classes of a run on one: numbers, no names
@@ -38,7 +37,8 @@ def listing_of(given: Path, classes: Sequence[str], *, source: Path | None, spli
     elif given.is_dir():
         listing = _folder(given, classes)
     elif given.suffix == ".npz" and any(key.endswith("images") for key in archive.headers(given)):
-        listing = _npz(given, classes)
+        said = companion.read(given)  # a number is never taken for a class whose name is a number
+        listing = named(given, classes if said is None else said["classes"], own=said is not None)
     elif kind_of(given) is None:
         raise ValueError(f"input={given}: this kind of file cannot be read")
     else:
@@ -77,28 +77,6 @@ def labels_of(listing: Listing, classes: Sequence[str], problem: str) -> np.ndar
         if plain(text) not in numbers:
             raise ValueError(f"{sample.name} has the label {text!r}, which the run does not know: {', '.join(classes)}")
     return np.array([[numbers[plain(text)]] for (text,) in texts], dtype=np.int64)
-
-
-def _npz(path: Path, classes: Sequence[str]) -> Listing:
-    """Samples of an npz file whose labels are names: a number is never taken for a class whose name is a number."""
-    listing, said = from_npz(path), companion.read(path)
-    names = tuple(classes if said is None else said["classes"])
-    if len(listing.columns) > 1 or len(names) == 1:  # multi-label: a column of 0 and 1 for each name
-        if len(listing.columns) == len(names):
-            listing.columns = names
-        elif said is not None:
-            raise ValueError(f"{path} has {len(listing.columns)} labels, but its companion names {len(names)}")
-        return listing
-    numbers = {str(number): name for number, name in enumerate(names)}
-    for sample in listing.samples:
-        if plain(sample.labels[0]) not in numbers:
-            whose = "the run's" if said is None else "its companion's"
-            raise ValueError(
-                f"{path}: {sample.name} has the label {sample.labels[0]}: give class numbers, 0 to {len(names) - 1} "
-                f"({whose} {', '.join(names)})"
-            )
-    listing.samples = [replace(sample, labels=(numbers[plain(sample.labels[0])],)) for sample in listing.samples]
-    return listing
 
 
 def _folder(folder: Path, classes: Sequence[str]) -> Listing:

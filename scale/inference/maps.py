@@ -15,7 +15,7 @@ import numpy as np
 from scale.attribution.catalog import METHODS
 from scale.attribution.methods.attribute import applicable, obstacle
 from scale.attribution.metrics import explainer as making
-from scale.attribution.report import page
+from scale.attribution.report import files, page
 from scale.attribution.report.colours import limit, overlay
 from scale.config.schemas import Attribution
 from scale.data.augment import subsets
@@ -101,7 +101,8 @@ class Explainer:
             own = geometry.back(values)
             name = file_name(sample.name)
             if found.spatial_dims == 3:
-                write_nifti(self.folder / f"{name}_{self.method}.nii.gz", own, found)
+                axes = self.predictor.inputs.preprocessing.orientation
+                write_nifti(self.folder / f"{name}_{self.method}.nii.gz", own, found, axes)
             else:
                 write_overlay(self.folder / f"{name}_{self.method}.png", own, found, signed=METHODS[self.method].signed)
             entries.append(page.entry(self.shown(sample.name, image, values, names[target], row)))
@@ -139,18 +140,17 @@ def file_name(name: str) -> str:
     return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
-def write_nifti(path: Path, values: np.ndarray, found: Picture) -> None:
+def write_nifti(path: Path, values: np.ndarray, found: Picture, orientation: str) -> None:
     """Writes a map on a volume's own grid, so that viewers lay it over the file.
 
-    A volume without an affine is (depth, row, column); its map is written as `scale.explain` writes such volumes.
+    A volume without an affine lies as the run's volumes do; its map is written as `scale.explain` writes theirs.
     """
     import nibabel
 
     if found.affine is None:
-        affine, values = np.diag([-1.0, -1.0, 1.0, 1.0]), values.transpose(2, 1, 0)
+        files.write_nifti(path, values.astype(np.float32), orientation)
     else:
-        affine = found.affine
-    nibabel.save(nibabel.Nifti1Image(np.ascontiguousarray(values, np.float32), affine), path)
+        nibabel.save(nibabel.Nifti1Image(np.ascontiguousarray(values, np.float32), found.affine), path)
 
 
 def write_overlay(path: Path, values: np.ndarray, found: Picture, *, signed: bool) -> None:

@@ -12,7 +12,7 @@ from scale.preparing import labels as label_names
 from scale.preparing import sheet, splits, write
 from scale.preparing.pool import Pool
 from scale.preparing.preprocess import Preprocessing
-from scale.preparing.samples import Listing, Sample, from_folder, from_npz, from_table
+from scale.preparing.samples import Listing, Sample, from_folder, from_npz, from_table, named
 from scale.preparing.settings import SYMMETRIES, Settings, infer
 from scale.utils.progress import Progress
 
@@ -56,7 +56,8 @@ def listing_of(source: Path | None, table: Path | None) -> Listing:
     if source.is_dir():
         return from_folder(source)
     if source.suffix == ".npz":
-        return from_npz(source)
+        said = companion.read(source)
+        return from_npz(source) if said is None else named(source, said["classes"], own=True)
     raise ValueError(f"source={source}: give a folder or an npz file; a table of files is labels={source}")
 
 

@@ -1,11 +1,12 @@
 """Which samples a folder, a table or an npz file holds, with their labels, groups and splits as text."""
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from scale.data.archive import headers, read_array
+from scale.preparing.labels import plain
 from scale.readers.files import kind_of
 
 SPLITS = ("train", "val", "test")
@@ -151,6 +152,35 @@ def from_npz(path: Path) -> Listing:
             listing.samples.append(
                 Sample(f"{prefix}images/{row}", (path,), texts, group, split, (f"{prefix}images", row))
             )
+    return listing
+
+
+def named(path: Path, classes: Sequence[str], *, own: bool) -> Listing:
+    """Samples of an npz file as `from_npz`, with the classes' names in the place of their numbers.
+
+    Args:
+        path: of the file.
+        classes: names.
+        own: the file's own companion says so; otherwise they are of the run that is given the file.
+
+    Raises:
+        ValueError: a label is the number of no class.
+    """
+    listing, whose = from_npz(path), "its companion's" if own else "the run's"
+    if len(listing.columns) > 1 or len(classes) == 1:  # multi-label: a column of 0 and 1 for each name
+        if len(listing.columns) == len(classes):
+            listing.columns = tuple(classes)
+        elif own:
+            raise ValueError(f"{path} has {len(listing.columns)} labels, but its companion names {len(classes)}")
+        return listing
+    numbers = {str(number): name for number, name in enumerate(classes)}
+    for sample in listing.samples:
+        if plain(sample.labels[0]) not in numbers:
+            raise ValueError(
+                f"{path}: {sample.name} has the label {sample.labels[0]}: give class numbers, 0 to {len(classes) - 1} "
+                f"({whose} {', '.join(classes)})"
+            )
+    listing.samples = [replace(sample, labels=(numbers[plain(sample.labels[0])],)) for sample in listing.samples]
     return listing
 
 

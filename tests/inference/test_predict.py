@@ -26,6 +26,7 @@ from scale.inference.listing import labels_of, listing_of
 from scale.inference.maps import Explainer
 from scale.inference.predictor import Predictor
 from scale.predict import predict
+from scale.readers.arrays import picture_of
 from scale.runs import inputs as record
 from tests.readers.dicom_files import write_series
 
@@ -370,6 +371,17 @@ def test_maps_of_a_dicom_series(run3d, tmp_path, monkeypatch):
     marked = nibabel.load(path).get_fdata() > 0.5
     assert marked.shape == volume.shape
     assert 2 * (marked & mask).sum() / (marked.sum() + mask.sum()) > 0.75
+
+
+@pytest.mark.parametrize("code", ["SPL", "RAS"])
+def test_a_map_of_a_volume_without_an_affine_lies_as_the_runs_volumes(code, tmp_path):
+    values = np.zeros((4, 5, 6), np.float32)
+    values[3, 0, 1] = 1
+    maps.write_nifti(tmp_path / "a.nii.gz", values, picture_of(np.zeros((4, 5, 6), np.uint8)), code)
+    found = nibabel.load(tmp_path / "a.nii.gz")
+    turned = nibabel.as_closest_canonical(found).get_fdata()  # to right, front, top
+    place = {"SPL": (4, 4, 3), "RAS": (3, 0, 1)}[code]
+    assert turned[place] == 1
 
 
 def test_a_real_map_is_the_same_in_every_orientation_and_as_a_series(run3d, tmp_path):

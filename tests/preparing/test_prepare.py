@@ -308,3 +308,14 @@ def test_the_command(tmp_path):
     assert again.returncode == 1
     assert again.stderr.startswith("scale: ")
     assert len(again.stderr.splitlines()) == 1
+
+
+def test_a_prepared_file_keeps_its_classes_names(tmp_path):
+    """Also where they are numbers in another order than their own."""
+    images_in(tmp_path / "in", classes=("1", "0"))
+    first = run(tmp_path / "a.npz", tmp_path / "in", order=("1", "0"))
+    again = run(tmp_path / "b.npz", first.path, size=14, order=("1", "0"))
+    assert yaml.safe_load(again.companion.read_text())["classes"] == ["1", "0"]
+    for split in ("train", "val", "test"):
+        before, after = (archive.read_array(found.path, f"{split}_labels") for found in (first, again))
+        assert (before == after).all()
