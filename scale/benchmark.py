@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from scale import config as configuration
 from scale.config.help import show_help
 from scale.utils import tables
-from scale.utils.cli import USAGE, fail, one_line_errors
+from scale.utils.cli import USAGE, fail, one_line_errors, refuse_flags
 
 if TYPE_CHECKING:
     from scale.data.datamodule import ImageDataModule
@@ -236,6 +236,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if show_help(given, HELP):
         return
+    refuse_flags(given)
     if any(argument.startswith("prepare=") for argument in given):
         with one_line_errors(status=USAGE):
             options = _of_preparation(given)

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from scale import config as configuration
 from scale.config.help import show_help
-from scale.utils.cli import USAGE, one_line_errors
+from scale.utils.cli import USAGE, one_line_errors, refuse_flags
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -187,6 +187,7 @@ def main() -> None:
     overrides = [a for a in arguments if not a.startswith("output=")]
     keys = [override.partition("=")[0] for override in overrides]
     of_data = "data" in keys and not any(key.partition(".")[0] in OF_A_NETWORK for key in keys)
+    refuse_flags(overrides)
     with one_line_errors(status=USAGE):
         overrides = _named(overrides) if of_data else overrides
     configuration.check_command_line(overrides)

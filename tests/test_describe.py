@@ -35,7 +35,12 @@ def test_the_command_prints_and_draws(monkeypatch, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("argument", "said"),
-    [("output=/none/x.png", "No such file"), ("output=x.foo", "foo"), ("model.dim=30", "not a multiple of heads")],
+    [
+        ("--cfg", "--cfg: this command takes key=value"),
+        ("output=/none/x.png", "No such file"),
+        ("output=x.foo", "foo"),
+        ("model.dim=30", "not a multiple of heads"),
+    ],
 )
 def test_what_cannot_be_drawn(argument, said, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)

@@ -157,12 +157,12 @@ _CAVEATS: dict[str, tuple[str, ...]] = {
         "Patients are children of one centre.",
     ),
     "retinamnist": (
-        "One standard error of test ACC is 2.5 points: compare several seeds.",
+        "One standard error of a published test ACC is 2.5 points: compare several seeds.",
         "Grades are imbalanced, and the official ACC ignores how far off a grade is.",
     ),
     "breastmnist": (
         "Label 1 is 'normal, benign': the positive class is the healthy one.",
-        "One standard error of test ACC is 2.8 points: compare several seeds.",
+        "One standard error of a published test ACC is 2.8 points: compare several seeds.",
     ),
     "organamnist": (_REVISED, "Neighbouring slices of one patient are not independent samples."),
     "organcmnist": ("The paper's test split had 8268 images, this one has 8216.", _REVISED),
@@ -170,15 +170,15 @@ _CAVEATS: dict[str, tuple[str, ...]] = {
     "organmnist3d": (_REVISED, "The order of its labels differs from Organ{A,C,S}MNIST."),
     "nodulemnist3d": ("Malignancy is the opinion of radiologists, not histology; undecided nodules were left out.",),
     "adrenalmnist3d": (
-        "One standard error of test ACC is 2.5 points: compare several seeds.",
+        "One standard error of a published test ACC is 2.5 points: compare several seeds.",
         "Images are binary shapes, not CT; val has 98 samples, so choosing the epoch on it is noisy.",
     ),
     "fracturemnist3d": (
-        "One standard error of test ACC is 3.2 points: compare several seeds.",
+        "One standard error of a published test ACC is 3.2 points: compare several seeds.",
         "Fracture lines are finer than the voxels.",
     ),
     "vesselmnist3d": (
-        "One standard error of test ACC is 1.7 points, and one segment in nine is an aneurysm: look at the AUC.",
+        "One standard error of a published test ACC is 1.7 points; 1 segment in 9 is an aneurysm: look at the AUC.",
         _REVISED,
     ),
     "synapsemnist3d": ("All synapses lie on one neuron of one animal.",),

@@ -137,8 +137,17 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def ablation_table(rows: Sequence[Row]) -> str:
-    """A Markdown table of what is left without each part; `change` is the mean difference over the seeds both have."""
+    """A Markdown table of what is left without each part, and of the whole network on each hardware that it ran on.
+
+    `change` is the mean difference from the whole network over the seeds that both have on the same hardware, as the
+    same seed on another is another draw; how many these are is said where they are not all.
+    """
     frame = _frame(rows)
+    # A variant that is named after its own hardware is the whole network there.
+    named = [
+        bool(variant) and variant in hardware for variant, hardware in zip(frame.variant, frame.hardware, strict=True)
+    ]
+    frame.loc[named, "variant"] = ""
     order = ["", *ablations()]
     # Variants that their users named are other recipes, and no part of the network is missing in them.
     frame = frame[frame["variant"].isin(order)].sort_values("variant", key=lambda v: v.map(order.index), kind="stable")
@@ -146,19 +155,20 @@ def ablation_table(rows: Sequence[Row]) -> str:
     for (flag, size, model), found in frame.groupby(["flag", "size", "model"], sort=False):
         if not found["variant"].any():
             continue
-        whole = found[found["variant"] == ""].set_index("seed")
-        for variant, seeds in found.groupby("variant", sort=False):
+        for (variant, hardware), seeds in found.groupby(["variant", "hardware"], sort=False):
+            alike = found[(found["variant"] == "") & (found["hardware"] == hardware)].set_index("seed")
             cells: list[str] = []
             for name in ("auc", "acc"):
-                change = (seeds.set_index("seed")[name] - whole[name]).dropna()  # of the seeds that both have
-                cells += [_mean(seeds[name]), spread(change, sign="+") if variant else ""]
+                change = (seeds.set_index("seed")[name] - alike[name]).dropna()
+                few = f" ({len(change)} seed{'s' * (len(change) > 1)})" if 0 < len(change) < len(seeds) else ""
+                cells += [_mean(seeds[name]), spread(change, sign="+") + few if variant else ""]
             cost = _cost(*seeds[["parameters", "macs"]].iloc[0])
-            title = [catalog.title(flag), size, f"`{model}`", variant or "whole"]
+            title = [catalog.title(flag), size, f"`{model}`", variant or "whole", hardware.rpartition(", ")[2]]
             lines.append([*title, _seeds(seeds["seed"]), *cells, *cost])
     if not lines:
         return "there are no ablation runs among the results: python -m scale.train -m experiment=ablation ..."
-    head = ["data set", "input", "model", "network", "seeds", "AUC", "change", "ACC", "change", "M params", "G MACs"]
-    return markdown(head, lines)
+    head = ["data set", "input", "model", "network", "hardware", "seeds"]
+    return markdown([*head, "AUC", "change", "ACC", "change", "M params", "G MACs"], lines)
 
 
 def ablations() -> list[str]:

@@ -19,6 +19,7 @@ from scale.runs.sets import SETS
 
 TOLERANCE = 1e-6
 NEEDED = ("flag", "size", "seed", "problem", "num_classes", "test", "samples", "model", "fast_dev_run")
+EXPLANATIONS = "explanations"  # in a run's folder: what `scale.explain` writes, which has a configuration of its own
 ARRAYS = ("index", "probabilities", "labels")
 
 
@@ -109,6 +110,7 @@ def _runs_in(folder: Path) -> list[Path]:
     if any((folder / name).is_file() for name in names):
         return sorted(path.parent for path in folder.glob(f"{SETS}/*/{runs.METRICS}")) or [folder]
     found = {path.parent for name in names for path in folder.glob(f"**/{name}")}
+    found -= {place for place in found if place.parent in found and place.name.startswith(EXPLANATIONS)}
     return sorted(place for place in found if not (place / SETS).is_dir())  # a joint run's sets are among them
 
 

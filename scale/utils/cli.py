@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
 
@@ -21,6 +21,13 @@ def fail(message: object, *, status: int = FAILED) -> NoReturn:
     """Ends the program with one line on standard error."""
     warn(message)
     sys.exit(status)
+
+
+def refuse_flags(arguments: Sequence[str]) -> None:
+    """Ends the program where a flag is given to a command that takes `key=value` alone."""
+    for argument in arguments:
+        if argument.startswith("-"):
+            fail(f"{argument}: this command takes key=value and --help, no other flag", status=USAGE)
 
 
 @contextmanager

@@ -70,6 +70,15 @@ def test_every_measure_has_its_samples():
     assert expected == measuring.cost(own, ["input_x_gradient"], names, QUALITY, count=4, others=1, bytes_each=4 * 144)
 
 
+def test_one_sample_may_be_perturbed():
+    one = Quality(samples=4, steps=3, perturbed=1, perturbations=2 * measuring.SENSITIVITY_RUNS)
+    names = ["infidelity", "sensitivity_max", "randomisation"]
+    measured = measuring.measure(explainer(), subjects(), ["input_x_gradient"], names, one, step=lambda *_: None)
+    *_, (values, _) = measured
+    counts = {name: int(np.isfinite(found).sum()) for name, found in values["input_x_gradient"].items()}
+    assert counts == dict.fromkeys(names, 1)
+
+
 def test_a_missed_lesion_is_looked_for_in_the_map_of_its_class():
     own, given = explainer(), subjects()
     measured = measuring.measure(own, given, ["input_x_gradient"], ["relevance_mass"], QUALITY, step=lambda *_: None)

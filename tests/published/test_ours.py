@@ -114,11 +114,28 @@ def test_ablations_are_compared_with_the_whole_network_seed_by_seed(tmp_path):
     lines = report.ablation_table(report.read(path)).splitlines()
     changes = [-0.02, -0.01]
     assert len(lines) == 4
-    assert lines[2].startswith("| BreastMNIST | 28 | `scale` | whole | 0–2 | 0.937 ± 0.047 |  | 0.800 ± 0.000 |")
+    assert lines[2].startswith(
+        "| BreastMNIST | 28 | `scale` | whole | 2 CPU threads | 0–2 | 0.937 ± 0.047 |  | 0.800 ± 0.000 |"
+    )
+    change = f"{statistics.fmean(changes):+.3f} ± 0.007"
     assert lines[3].startswith(
-        f"| BreastMNIST | 28 | `scale` | gate | 0, 1 | 0.895 ± 0.021 | {statistics.fmean(changes):+.3f} ± 0.007 |"
+        f"| BreastMNIST | 28 | `scale` | gate | 2 CPU threads | 0, 1 | 0.895 ± 0.021 | {change} |"
     )
     assert "gate" not in report.table(report.read(path))
+
+
+def test_an_ablation_is_compared_with_the_whole_network_on_the_same_hardware(tmp_path):
+    path, other = tmp_path / "scale.csv", {"hardware": "1 CPU threads, Other CPU"}
+    folders = [run_folder(tmp_path, seed, 0.90) for seed in (0, 1)]
+    folders += [run_folder(tmp_path, seed, 0.80, variant="gate", **other) for seed in (0, 1)]
+    report.add(folders, path)
+    assert "| gate | Other CPU | 0, 1 | 0.800 ± 0.000 |  | 0.800 ± 0.000 |  |" in report.ablation_table(
+        report.read(path)
+    )
+    report.add([run_folder(tmp_path, 0, 0.85, variant="Other CPU", **other)], path)
+    text = report.ablation_table(report.read(path))
+    assert "| whole | Other CPU | 0 | 0.850 |" in text
+    assert "| gate | Other CPU | 0, 1 | 0.800 ± 0.000 | -0.050 (1 seed) |" in text
 
 
 def test_without_ablations_it_says_how_to_get_them(tmp_path):
@@ -131,7 +148,7 @@ def test_an_auc_that_is_undefined_is_left_empty(tmp_path):
     assert [(found["auc"], found["val_auc"]) for found in report.read(path)] == [("0.9", ""), ("", "0.9")]
     assert "| `scale` | 28 | 0, 1 |  | 0.800" in report.table(report.read(path))
     report.add([run_folder(tmp_path, seed, None, variant="gate") for seed in (0, 1)], path)
-    assert "| gate | 0, 1 |  |  | 0.800" in report.ablation_table(report.read(path))
+    assert "| gate | 2 CPU threads | 0, 1 |  |  | 0.800" in report.ablation_table(report.read(path))
 
 
 def test_a_single_run_is_rounded_once(tmp_path):

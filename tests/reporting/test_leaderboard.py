@@ -13,7 +13,7 @@ from scale.published import ours as results
 from scale.published.methods import published
 from scale.reporting import entries, job, leaderboard, leaderboard_files
 from scale.reporting.entries import Entry
-from scale.reporting.verified import verify
+from scale.reporting.verified import find, verify
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +149,14 @@ def test_bad_input_of_the_report(tmp_path):
     with pytest.raises(ValueError, match="data=brestmnist: there is no result on it"):
         job.write(tmp_path / "out", data=["brestmnist"], command="")
     assert not (tmp_path / "out").exists()
+
+
+def test_what_was_explained_is_no_run_of_its_own(tmp_path):
+    make_run(tmp_path / "a", seed=0, strength=3)
+    for name in ("explanations", "explanations-1"):
+        (tmp_path / "a" / name).mkdir()
+        (tmp_path / "a" / name / "config.yaml").write_text("run: a")
+    assert find([str(tmp_path)]) == find([str(tmp_path / "a")]) == [tmp_path / "a"]
 
 
 def test_our_own_results_are_means_over_their_seeds():

@@ -236,7 +236,8 @@ def _repeated(
     if "sensitivity_max" in names:
         found["sensitivity_max"] = padded(
             quality.sensitivity_max(
-                lambda x, target: explainer.maps(method, x, target, step=told).to(x),
+                # Captum repeats the targets of several samples, and not that of one
+                lambda x, target: explainer.maps(method, x, target.expand(len(x)), step=told).to(x),
                 image,
                 perturbations=max(1, settings.perturbations // SENSITIVITY_RUNS),
                 batch_size=size,
