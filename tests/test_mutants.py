@@ -289,8 +289,8 @@ def test_images_without_pixels_are_no_images(shape, tmp_path):
 
 
 def test_what_is_said_of_pooled_trainings_and_of_labels():
-    shown = pd.DataFrame({"head": ["a", "a", "b", "b"], "n": [12, 12, 10, 12]})
-    assert [pooled._samples(shown, head) for head in "ab"] == ["12", "10 to 12"]
+    shown = pd.DataFrame({"head": ["a", "a", "b", "b"], "n": [12, 12, 10, 12], "samples": [4, 4, 4, 4]})
+    assert [pooled._counted(shown, head) for head in "ab"] == ["12 of 4 samples", "10 to 12 of 4 samples"]
     assert data_page._per_image(np.array([3, 0, 1200])) == "0 labels: 3, 2 labels: 1,200"
 
 
