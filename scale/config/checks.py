@@ -146,7 +146,7 @@ def _of_sets(data: Mapping[str, Any]) -> Iterator[str]:
         yield "data.drop_last=false is not for data=joint, whose batches are all whole: leave it out"
     for name in data["sets"]:
         own = (data.get("options") or {}).get(name, {})
-        for key in JOINT.intersection(own):
+        for key in sorted(JOINT.intersection(own)):
             yield f"data.options.{name}.{key} is not for data=joint, which draws the batches of all sets: leave it out"
         module = "own.Phantom" if name in joint.PHANTOMS else "datamodule.MedMNIST"
         given = {"_target_": f"scale.data.{module}DataModule", **own}

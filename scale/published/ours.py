@@ -143,11 +143,10 @@ def ablation_table(rows: Sequence[Row]) -> str:
     same seed on another is another draw; how many these are is said where they are not all.
     """
     frame = _frame(rows)
+    frame["hardware"] = frame["hardware"].str.split(", ").str[-1]
     # A variant that is named after its own hardware is the whole network there.
-    named = [
-        bool(variant) and variant in hardware for variant, hardware in zip(frame.variant, frame.hardware, strict=True)
-    ]
-    frame.loc[named, "variant"] = ""
+    frame.loc[frame["variant"] == frame["hardware"], "variant"] = ""
+    frame = frame.drop_duplicates([*KEY, "hardware"], keep="last")
     order = ["", *ablations()]
     # Variants that their users named are other recipes, and no part of the network is missing in them.
     frame = frame[frame["variant"].isin(order)].sort_values("variant", key=lambda v: v.map(order.index), kind="stable")
@@ -163,7 +162,7 @@ def ablation_table(rows: Sequence[Row]) -> str:
                 few = f" ({len(change)} seed{'s' * (len(change) > 1)})" if 0 < len(change) < len(seeds) else ""
                 cells += [_mean(seeds[name]), spread(change, sign="+") + few if variant else ""]
             cost = _cost(*seeds[["parameters", "macs"]].iloc[0])
-            title = [catalog.title(flag), size, f"`{model}`", variant or "whole", hardware.rpartition(", ")[2]]
+            title = [catalog.title(flag), size, f"`{model}`", variant or "whole", hardware]
             lines.append([*title, _seeds(seeds["seed"]), *cells, *cost])
     if not lines:
         return "there are no ablation runs among the results: python -m scale.train -m experiment=ablation ..."

@@ -40,5 +40,14 @@ def packed(values: Values, row: Mapping[str, str]) -> str:
 
 
 def unpacked(cell: str) -> dict[str, float]:
-    """The values of a cell by the samples' index in their split."""
+    """The values of a cell by the samples' index in their split.
+
+    Raises:
+        ValueError: the cell names no samples, as an earlier version wrote it.
+    """
+    if any(":" not in part for part in cell.split()):
+        raise ValueError(
+            f"the values {cell[:24]!r}... do not say of which samples they are (a file of an earlier version): add the "
+            "runs again with python -m scale.report --explanations results=FILE.csv RUN..."
+        )
     return {index: float(value) for index, value in (part.split(":") for part in cell.split())}

@@ -136,6 +136,10 @@ def test_an_ablation_is_compared_with_the_whole_network_on_the_same_hardware(tmp
     text = report.ablation_table(report.read(path))
     assert "| whole | Other CPU | 0 | 0.850 |" in text
     assert "| gate | Other CPU | 0, 1 | 0.800 ± 0.000 | -0.050 (1 seed) |" in text
+    report.add([run_folder(tmp_path, 1, 0.20, variant="CPU", **other)], path)  # a recipe that is called so
+    assert report.ablation_table(report.read(path)) == text
+    report.add([run_folder(tmp_path, 0, 0.85, **other)], path)  # the same run under both names
+    assert "-0.050 (1 seed)" in report.ablation_table(report.read(path))
 
 
 def test_without_ablations_it_says_how_to_get_them(tmp_path):

@@ -89,6 +89,12 @@ def test_samples_without_a_value_are_left_out(missing, tmp_path):
     assert per_sample.unpacked(cell) == {"0": 1, "2": 0, "3": 1}
 
 
+def test_values_without_their_samples_are_refused():
+    """A file of an earlier version: which values belong together is not known."""
+    with pytest.raises(ValueError, match="do not say of which samples they are"):
+        per_sample.unpacked("0.5 1 0.25")
+
+
 def rows(seed, method, measure, values, control=""):
     run = {"flag": "phantom2d", "size": "28", "model": "scale", "variant": "", "seed": str(seed)}
     cells = {"method": method, "control": control, "metric": measure, "better": "higher", "n": str(len(values))}
