@@ -48,7 +48,6 @@ def export(config: DictConfig) -> list[str]:
     from scale.exporting.pretrained import CONFIG
     from scale.inference.predictor import Predictor
     from scale.runs.load import load_run
-    from scale.tasks.outputs import Outputs
     from scale.utils.files import replacing_folder, write_json, write_text
 
     if config.run is None:
@@ -72,8 +71,7 @@ def export(config: DictConfig) -> list[str]:
         if not worst <= formats.TOLERANCE:
             raise ValueError(f"{name} differs from torch by {worst:.1e} on the test split: it is not kept")
         own = run.predictions["test"]
-        recorded = float(abs(found - own["probabilities"]).max())
-        scored = Outputs(own["index"], own["logits"], found.astype("float64"), own["labels"])
+        recorded = float(abs(found[own["index"]] - own["probabilities"]).max())  # a fast_dev_run has a part of them
         write_json(fresh / CONFIG, said)
         text = card(
             run,
@@ -84,7 +82,8 @@ def export(config: DictConfig) -> list[str]:
         write_text(fresh / README, text)
     from scale.evaluation.metrics import official_scores
 
-    scores = official_scores(scored.labels, scored.probabilities, said["problem"])
+    labels = run.datamodule.splits["test"].labels
+    scores = official_scores(labels, found.astype("float64"), said["problem"])
     return [
         f"test split in {config.format}: AUC {scores['auc']:.3f}  ACC {scores['acc']:.3f} (n = {len(found)}); largest "
         f"difference to torch {worst:.1e}, to the run's record {recorded:.1e}",

@@ -9,12 +9,12 @@ import lightning as L
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 
 from scale.data import catalog, digest, orientation, sampling, store
 from scale.data.augment import Augment, mirror
 from scale.data.catalog import DataSet
-from scale.data.loading import BatchDataset, TrainLoader, channels_first, resident
+from scale.data.loading import BatchDataset, TrainLoader, channels_first, loader, resident
 from scale.data.normalisation import fade, statistics
 from scale.data.sampling import EvalBatches, TrainBatches
 from scale.data.store import Split
@@ -165,7 +165,7 @@ class ImageDataModule(L.LightningDataModule):
         if self.on_gpu and self.trainer is not None:
             self._resident = resident(split, self.trainer.strategy.root_device)
         dataset = BatchDataset(split, spatial_dims=dims, with_images=self._resident is None)
-        return self._made(dataset, sampler, kind=TrainLoader)
+        return loader(dataset, sampler, workers=self.num_workers, kind=TrainLoader)
 
     def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """The val split in order."""
@@ -177,8 +177,9 @@ class ImageDataModule(L.LightningDataModule):
 
     def eval_dataloader(self, split: str) -> DataLoader[dict[str, Tensor]]:
         """A whole split in order, each sample once over all processes."""
-        count = len(self.splits[split].labels)
-        return self._loader(split, EvalBatches(count, batch_size=self.eval_batch_size, **self._processes()))
+        dataset = BatchDataset(self.splits[split], spatial_dims=self.info.spatial_dims)
+        sampler = EvalBatches(len(dataset.split.labels), batch_size=self.eval_batch_size, **self._processes())
+        return loader(dataset, sampler, workers=self.num_workers)
 
     def transfer_batch_to_device(
         self, batch: dict[str, Tensor], device: torch.device, dataloader_idx: int
@@ -255,23 +256,6 @@ class ImageDataModule(L.LightningDataModule):
     def _check(self) -> None:
         if self.splits and self._expected is not None:
             digest.refuse_others(self.splits, self._expected, self.content)
-
-    def _loader(
-        self, split: str, sampler: TrainBatches | EvalBatches, *, kind: type[DataLoader[Any]] = DataLoader
-    ) -> DataLoader[dict[str, Tensor]]:
-        return self._made(BatchDataset(self.splits[split], spatial_dims=self.info.spatial_dims), sampler, kind=kind)
-
-    def _made(
-        self, dataset: Dataset[dict[str, Tensor]], sampler: Sampler[Any], *, kind: type[DataLoader[Any]]
-    ) -> DataLoader[dict[str, Tensor]]:
-        return kind(
-            dataset,
-            batch_size=None,
-            sampler=sampler,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
-        )
 
     def _processes(self) -> dict[str, int]:
         if self.trainer is None:

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from scale.data.catalog import DataSet
 from scale.data.datamodule import ImageDataModule, MedMNISTDataModule
-from scale.data.loading import BatchDataset, TrainLoader
+from scale.data.loading import BatchDataset, TrainLoader, loader
 from scale.data.own import PhantomDataModule
 from scale.data.sampling import Batch, TrainBatches, draw_seed
 from scale.data.sets import PHANTOMS, problems
@@ -109,7 +109,7 @@ class JointDataModule(ImageDataModule):
             seed=self.seed,
         )
         datasets = [BatchDataset(m.splits["train"], spatial_dims=m.info.spatial_dims) for m in modules]
-        return self._made(JointDataset(datasets), sampler, kind=TrainLoader)
+        return loader(JointDataset(datasets), sampler, workers=self.num_workers, kind=TrainLoader)
 
     def val_dataloader(self) -> list[DataLoader[dict[str, Tensor]]]:  # type: ignore[override]
         """The val splits in order."""

@@ -1,11 +1,12 @@
 """From the arrays of a split to batches."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from scale.data.sampling import Batch, TrainBatches
 from scale.data.store import Split
@@ -63,3 +64,21 @@ class TrainLoader(DataLoader[dict[str, Tensor]]):
         """Lets the next pass begin behind those batches."""
         assert isinstance(self.sampler, TrainBatches)
         self.sampler.first = state["drawn"]
+
+
+def loader(
+    dataset: Dataset[dict[str, Tensor]],
+    sampler: Sampler[Any],
+    *,
+    workers: int,
+    kind: type[DataLoader[Any]] = DataLoader,
+) -> DataLoader[dict[str, Tensor]]:
+    """Batches of a data set that gathers whole ones, as a sampler of batches says."""
+    return kind(
+        dataset,
+        batch_size=None,
+        sampler=sampler,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=torch.cuda.is_available(),
+    )

@@ -19,6 +19,7 @@ from scale.exporting.network import VERSION
 from scale.exporting.pretrained import CONFIG, WEIGHTS
 from scale.inference.predictor import Predictor
 from scale.predict import predict
+from scale.train import train
 from scale.utils.files import write_csv
 
 
@@ -50,6 +51,19 @@ def test_the_test_split_gives_the_runs_own_scores(run2d, tmp_path, capsys):
     said = run_export(run2d, tmp_path / "m")
     metrics = json.loads((run2d / "metrics.json").read_text())["test"]
     assert f"AUC {metrics['auc']:.3f}  ACC {metrics['acc']:.3f} (n = 24)" in said[0]
+
+
+def test_a_run_that_has_predicted_a_part_of_its_test_split(phantom_root, tmp_path):
+    """As `trainer=fast_dev_run` does: the whole split is scored, the part is compared with the record."""
+    given = [
+        *("data=phantom2d", f"data.root={phantom_root}", "data.samples={train: 32, val: 16, test: 24}"),
+        *("data.eval_batch_size=12", "model=scale_tiny", "trainer=fast_dev_run", "logger=none"),
+    ]
+    train(compose(given), tmp_path / "run", overrides=given)
+    assert len(scale.load_run(tmp_path / "run").predictions["test"]["probabilities"]) == 12
+    said = run_export(tmp_path / "run", tmp_path / "m")
+    assert "(n = 24)" in said[0]
+    assert float(said[0].rsplit(" ", 1)[1]) < 1e-5
 
 
 def test_the_command_predicts_with_an_exported_folder(run2d, exported, tmp_path):
