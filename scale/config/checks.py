@@ -65,6 +65,7 @@ def of_train(node: Mapping[str, Any]) -> Iterator[str]:
             "optimizer's gradients in mixed precision; leave optimizer.fused out, or give trainer.gradient_clip_val=0"
         )
     yield from _of_graphs(node)
+    yield from _of_processes(node)
     data = node["data"]
     own = str(data.get("_target_")).endswith(".NpzDataModule") and data.get("problem") is None
     if own and not companion.path_of(Path(str(data["path"])).expanduser()).is_file():
@@ -106,6 +107,17 @@ def _of_graphs(node: Mapping[str, Any]) -> Iterator[str]:
     for key, given in unlike.items():  # what a replay returns holds until the next one, of one shape
         if given:
             yield f"task.cuda_graphs=true is not for {key}: leave one of them out"
+
+
+def _of_processes(node: Mapping[str, Any]) -> Iterator[str]:
+    task, model, trainer = node["task"], node["model"], node["trainer"]
+    alone = trainer.get("devices", 1) == 1 and trainer.get("num_nodes", 1) == 1
+    heads = str(model.get("_target_")).endswith(".ScaleNet") and model.get("auxiliary", True)
+    if not alone and heads and model.get("streams", "both") == "both" and task.get("auxiliary_weight") == 0:
+        yield (
+            "task.auxiliary_weight=0 leaves a stream's head without gradient, which several processes do not allow: "
+            "give ablation=no_auxiliary, a network without these heads, or trainer.devices=1"
+        )
 
 
 def _of_transfer(node: Mapping[str, Any]) -> Iterator[str]:

@@ -116,6 +116,17 @@ def test_values_that_are_not_possible():
     assert [line.partition("=")[0] for line in found] == ["trainer.max_epochs", "seed", "trainer.devices"]
 
 
+def test_several_processes_are_refused_a_head_that_nothing_trains():
+    weight = "task.auxiliary_weight=0"
+    (line,) = problems(weight, "trainer=ddp_cpu")
+    assert "ablation=no_auxiliary" in line
+    config.compose([weight])
+    config.compose(["trainer=ddp_cpu"])
+    for network in ("ablation=no_auxiliary", "ablation=planar"):
+        config.compose([weight, "trainer=ddp_cpu", network])
+    config.compose([weight, "trainer=ddp_cpu", "model=resnet18"])
+
+
 def test_a_fused_optimizer_whose_gradients_cannot_be_clipped_is_refused():
     fused = "optimizer.fused=true"
     (line,) = problems(fused, "hardware=amp")
