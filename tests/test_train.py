@@ -426,7 +426,7 @@ def test_two_processes_see_each_sample_once(tmp_path, phantom_root):
     samples = "data.samples={train: 48, val: 25, test: 33}"  # no multiples of two
     arguments = [
         *("data=phantom2d", f"data.root={phantom_root}", samples, "model=scale_tiny", "trainer=ddp_cpu"),
-        *("trainer.max_epochs=1", "hydra.run.dir=run"),
+        *("trainer.max_epochs=1", "report=false", "hydra.run.dir=run"),
     ]
     done = subprocess.run(
         [sys.executable, "-m", "scale.train", *arguments], capture_output=True, text=True, cwd=tmp_path, check=False

@@ -17,6 +17,7 @@ overrides = [
     "data.samples={train: 300, val: 60, test: 60}",
     "model=scale_tiny",
     "trainer.max_epochs=8",
+    "report=false",
 ]
 metrics = train(scale.compose(overrides), work / "run", overrides=overrides)
 print(f"test AUC {metrics['test']['auc']:.3f}")

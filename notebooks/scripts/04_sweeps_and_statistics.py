@@ -21,7 +21,7 @@ command = [
     "seed=0,1",
     f"hydra.sweep.dir={work / 'sweep'}",
 ]
-small = ["data.samples={train: 120, val: 60, test: 200}", "model=scale_tiny", "trainer.max_epochs=3"]
+small = ["data.samples={train: 120, val: 60, test: 200}", "model=scale_tiny", "trainer.max_epochs=3", "report=false"]
 done = subprocess.run([*command, *small], capture_output=True, text=True, check=True)
 print("\n".join(line for line in done.stdout.splitlines() if line.startswith("|")))
 

@@ -10,6 +10,8 @@ from torch import nn
 from scale.models.layers import Dropout, DropPath
 from scale.models.sync import SyncBatchNorm, separate, synchronise
 
+DIMS = (1, 2, 3)
+
 
 def network(dims):
     torch.manual_seed(0)
@@ -31,24 +33,32 @@ def step(net, x):
     return y
 
 
-def process(rank, dims, folder):
+def process(rank, folder):
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     torch.set_num_threads(1)
-    net = synchronise(network(dims))
-    y = step(net, images(dims)[rank * 3 : rank * 3 + 3])
-    for parameter in net.parameters():
-        torch.distributed.all_reduce(parameter.grad)
-    torch.save((y.detach(), [p.grad for p in net.parameters()], list(net.buffers())), f"{folder}/{rank}.pt")
+    for dims in DIMS:
+        net = synchronise(network(dims))
+        y = step(net, images(dims)[rank * 3 : rank * 3 + 3])
+        for parameter in net.parameters():
+            torch.distributed.all_reduce(parameter.grad)
+        found = y.detach(), [p.grad for p in net.parameters()], list(net.buffers())
+        torch.save(found, f"{folder}/{dims}d-{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize("dims", [1, 2, 3])
-def test_two_processes_equal_one(dims, tmp_path):
-    mp.spawn(process, (dims, str(tmp_path)), nprocs=2)
+@pytest.fixture(scope="module")
+def of_two(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("processes")
+    mp.spawn(process, (str(folder),), nprocs=2)
+    return folder
+
+
+@pytest.mark.parametrize("dims", DIMS)
+def test_two_processes_equal_one(dims, of_two):
     net = network(dims)
     expected = step(net, images(dims))
-    found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    found = [torch.load(of_two / f"{dims}d-{rank}.pt") for rank in range(2)]
     torch.testing.assert_close(torch.cat([found[0][0], found[1][0]]), expected)
     for outputs, gradients, buffers in found:
         assert len(outputs) == 3
