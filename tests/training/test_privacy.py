@@ -1,6 +1,7 @@
 """What a W&B run holds of the machine can be left out by one option."""
 
 import pytest
+import wandb
 
 import scale
 from scale.training import loggers
@@ -9,10 +10,19 @@ from scale.training.privacy import without_places
 MACHINE = "the-clinics-own-machine"
 
 
-@pytest.mark.parametrize("private", [True, False])
-def test_a_private_wandb_run_names_neither_machine_nor_folders(private, small, tmp_path, monkeypatch):
+@pytest.fixture
+def of_a_named_machine(monkeypatch):
+    """A short name of this machine may occur in any bytes; W&B reads the name once in a process."""
     monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_HOST", MACHINE)  # a short name of this machine may occur in any bytes
+    monkeypatch.setenv("WANDB_HOST", MACHINE)
+    wandb.teardown()
+    yield
+    wandb.teardown()
+
+
+@pytest.mark.usefixtures("of_a_named_machine")
+@pytest.mark.parametrize("private", [True, False])
+def test_a_private_wandb_run_names_neither_machine_nor_folders(private, small, tmp_path):
     secret = tmp_path / "a secret place"
     secret.mkdir()
     given = [*small, "logger=wandb", f"logger.wandb.private={private}", f"data.root='{secret}'"]
