@@ -12,7 +12,8 @@ from typing import Any
 import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
-from hydra.errors import HydraException
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -212,6 +213,10 @@ def _explain(error: Exception, override: str, config: DictConfig | None, name: s
         return f"{where}{group}={given}: there is no such option{nearest(given, allowed)}; allowed: " + ", ".join(
             allowed
         )
+    if isinstance(error, OverrideParseException) and (quoted := _in_quotes(override)):
+        return (
+            f"{override}: signs such as = , ( ) [ ] {{ }} mean something to Hydra; put the value in quotes: '{quoted}'"
+        )
     prefix = f"{override}: " if override else ""
     if config is not None and (
         "Could not override" in text[0] or "not in struct" in " ".join(text) or "Key '" in " ".join(text)
@@ -226,6 +231,19 @@ def _explain(error: Exception, override: str, config: DictConfig | None, name: s
     if error.__cause__ is not None and "Error merging override" in text[0]:
         text = str(error.__cause__).strip().splitlines()
     return prefix + " ".join(line.strip() for line in text if not line.strip().startswith(("full_key", "object_type")))
+
+
+def _in_quotes(override: str) -> str | None:
+    """An override with its value in quotes, as text; None where that is no override either."""
+    key, equals, value = override.partition("=")
+    quoted = f'{key}="{value}"'
+    if not equals or '"' in value or value.startswith(("[", "{")):  # the latter are meant as lists
+        return None
+    try:
+        OverridesParser.create().parse_override(quoted)
+    except OverrideParseException:
+        return None
+    return quoted
 
 
 def _takes(config: DictConfig, key: str) -> bool:

@@ -81,6 +81,15 @@ def test_size_that_does_not_exist():
     assert "vesselmnist3d has no size 224" in problems("data=vesselmnist3d", "data.size=224")[0]
 
 
+@pytest.mark.parametrize("given", ["data.root=/d/a=b", "data.root=/d/Scan (1)", "data.root=/d/a[1]"])
+def test_a_value_with_signs_of_hydras_own_is_to_be_quoted(given):
+    (line,) = problems(given)
+    key, _, value = given.partition("=")
+    assert line.startswith(f"{given}: ")
+    assert line.endswith(f"""put the value in quotes: '{key}="{value}"'""")
+    assert config.compose([f'{key}="{value}"']).data.root == value
+
+
 def test_missing_values_of_an_own_file():
     found = problems("data=npz")
     assert any("data.path must be given" in p for p in found)
