@@ -1,0 +1,49 @@
+"""The tables of the guide and of the README say what the rows of `scale/published` say."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from scale.data import catalog
+from scale.published import medmnist, ours
+
+ROOT = Path(__file__).resolve().parents[2]
+GUIDE = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8").split("\n## Results\n")[1].split("\n## ")[0]
+TITLE = re.compile(r"\| (\w+MNIST\w*) \|")
+OURS, ABLATIONS = ours.table(ours.read()), ours.ablation_table(ours.read())
+
+
+def lines(text):
+    return [line for line in text.splitlines() if line.startswith("|")]
+
+
+@pytest.mark.parametrize("part", OURS.split("\n\n**"), ids=lambda part: part.partition("\n")[0].strip("*"))
+def test_the_guide_has_a_data_sets_table_as_it_is_printed(part):
+    title = part.partition("\n")[0].strip("*")
+    section = GUIDE.split(f"\n## {title}\n")[1].split("\n## ")[0]
+    assert lines(section) == lines(part)
+
+
+def test_the_guide_has_the_ablations_as_they_are_printed():
+    section = GUIDE.split("\n## What the parts contribute\n")[1].split("\n## ")[0]
+    assert lines(section) == lines(ABLATIONS)
+
+
+def test_the_readmes_figures_are_those_of_the_rows():
+    """Of each cell the first figure, with its spread: one of ours over its seeds, or the best published one."""
+    table = lines(README)
+    assert table[0].startswith("| data set |")
+    said = {found[1]: re.findall(r"0\.\d{3}(?: ± 0\.\d{3})?", line) for line in table if (found := TITLE.match(line))}
+    assert said
+    for title, figures in said.items():
+        (flag,) = (name for name in catalog.FLAGS if catalog.title(name) == title)
+        best = medmnist.best(flag)
+        assert best is not None
+        assert figures[-2:] == [f"{best[0].auc:.3f}", f"{best[1].acc:.3f}"], title
+        section = next(part for part in OURS.split("\n\n**") if part.strip("*").startswith(title))
+        own = [[cell.strip(" *") for cell in line.split("|")[4:6]] for line in lines(section) if "| `scale`" in line]
+        pairs = [figures[place : place + 2] for place in range(0, len(figures) - 2, 2)]
+        assert pairs, title
+        assert all(pair in own for pair in pairs), (title, pairs, own)
