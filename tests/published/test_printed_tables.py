@@ -3,9 +3,11 @@
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from scale.data import catalog
+from scale.evaluation import robustness
 from scale.published import medmnist, ours
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,3 +49,12 @@ def test_the_readmes_figures_are_those_of_the_rows():
         pairs = [figures[place : place + 2] for place in range(0, len(figures) - 2, 2)]
         assert pairs, title
         assert all(pair in own for pair in pairs), (title, pairs, own)
+
+
+@pytest.mark.parametrize("flag", ["breastmnist", "vesselmnist3d", "pneumoniamnist"])
+def test_the_guides_corruptions_are_those_of_the_rows(flag):
+    rows = pd.read_csv(ROOT / "scale" / "published" / "robustness.csv").query("flag == @flag")
+    columns = rows.drop(columns=["flag", "size", "model", "seed"]).itertuples(index=False)
+    found = [robustness.Result(**row._asdict()) for row in columns]
+    section = GUIDE.split("\n## Robustness\n")[1].split(f"\n### {catalog.title(flag)}\n")[1].split("\n##")[0]
+    assert lines(section) == lines(robustness.table(found))
