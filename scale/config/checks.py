@@ -99,7 +99,7 @@ def _of_graphs(node: Mapping[str, Any]) -> Iterator[str]:
         return
     if trainer.get("accelerator") not in ("gpu", "cuda", "auto"):
         yield "task.cuda_graphs=true is for a GPU: give trainer=gpu too"
-    if trainer.get("devices", 1) != 1 or trainer.get("num_nodes", 1) != 1:
+    if _several(trainer):
         yield "task.cuda_graphs=true trains on one device: give trainer=gpu, with trainer.devices=1"
     unlike = {"compile": task.get("compile"), "task.flip_consistency": task.get("flip_consistency")}
     unlike["trainer.accumulate_grad_batches"] = trainer.get("accumulate_grad_batches", 1) != 1
@@ -111,13 +111,17 @@ def _of_graphs(node: Mapping[str, Any]) -> Iterator[str]:
 
 def _of_processes(node: Mapping[str, Any]) -> Iterator[str]:
     task, model, trainer = node["task"], node["model"], node["trainer"]
-    alone = trainer.get("devices", 1) == 1 and trainer.get("num_nodes", 1) == 1
     heads = str(model.get("_target_")).endswith(".ScaleNet") and model.get("auxiliary", True)
-    if not alone and heads and model.get("streams", "both") == "both" and task.get("auxiliary_weight") == 0:
+    if _several(trainer) and heads and model.get("streams", "both") == "both" and task.get("auxiliary_weight") == 0:
         yield (
             "task.auxiliary_weight=0 leaves a stream's head without gradient, which several processes do not allow: "
             "give ablation=no_auxiliary, a network without these heads, or trainer.devices=1"
         )
+
+
+def _several(trainer: Mapping[str, Any]) -> bool:
+    """Whether a training may have more than one process."""
+    return bool(trainer.get("devices", 1) != 1 or trainer.get("num_nodes", 1) != 1)
 
 
 def _of_transfer(node: Mapping[str, Any]) -> Iterator[str]:
@@ -149,7 +153,7 @@ def _of_joint(node: Mapping[str, Any]) -> Iterator[str]:
                 f"callbacks.{name} draws one data set, so it is not for data=joint: leave it out, and explain the run "
                 "afterwards (python -m scale.explain run=DIR set=NAME)"
             )
-    if trainer.get("devices", 1) != 1 or trainer.get("num_nodes", 1) != 1:
+    if _several(trainer):
         yield "data=joint trains on one device: give trainer=cpu or trainer=gpu, with trainer.devices=1"
 
 

@@ -237,7 +237,7 @@ def _in_quotes(override: str) -> str | None:
     """An override with its value in quotes, as text; None where that is no override either."""
     key, equals, value = override.partition("=")
     quoted = f'{key}="{value}"'
-    if not equals or '"' in value or value.startswith(("[", "{")):  # the latter are meant as lists
+    if not equals or set("\"'") & set(value) or value.startswith(("[", "{")):  # the latter are meant as lists
         return None
     try:
         OverridesParser.create().parse_override(quoted)

@@ -81,6 +81,23 @@ def test_the_guides_heads_are_the_means_of_the_rows():
     assert both["acc_x"].to_numpy() == pytest.approx(both["acc_y"].to_numpy(), abs=1e-5)
 
 
+def test_the_guides_trainings_of_twice_the_time_are_the_means_of_the_rows():
+    names = {"the default": "AMD EPYC"}
+    keys = ["flag", "size", "model", "variant", "seed"]
+    rows = pd.read_csv(ours.RESULTS).merge(pd.read_csv(ROOT / "scale" / "published" / "val_loss.csv"), on=keys)
+    table = lines(GUIDE.split("\n## Twice the time\n")[1].split("\n## ")[0])[2:]
+    assert len(table) == rows.groupby(["flag", "variant"]).ngroups
+    for line in table:
+        title, name, seeds, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+        here = rows[rows["flag"] == title.lower()].set_index("seed")
+        own, default = (here[here["variant"] == variant] for variant in (names.get(name, name), "AMD EPYC"))
+        assert seeds == f"0–{len(own) - 1}"
+        assert cells[::2] == [f"{own['val_loss'].mean():.3f}", _mean(own["auc"]), _mean(own["acc"])], line
+        changes = [own[column] - default[column] for column in ("val_loss", "auc", "acc")]
+        said = [f"{change.mean():+.3f} ± {change.std():.3f}" for change in changes]
+        assert cells[1::2] == (["", "", ""] if name == "the default" else said), line
+
+
 def _mean(values):
     found = summarise(list(values))
     return f"{found.mean:.3f} ± {found.sd:.3f}"
