@@ -13,10 +13,9 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # tests in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
 REPOSITORY = Path(__file__).resolve().parent.parent
 LONGEST = (  # of the files, by CPU time: begun first, so that no worker is left alone with one of them at the end
-    *("test_train.py", "test_explain.py", "test_resume.py", "test_compose.py", "test_sweep.py"),
-    *("04_sweeps_and_statistics.ipynb", "test_methods.py", "03_explanations.ipynb", "test_attack.py", "test_readme.py"),
-    *("test_benchmark.py", "test_tune.py", "test_loggers.py", "05_your_own_images.ipynb", "01_quickstart.ipynb"),
-    *("test_sync.py", "test_study.py", "test_joint_run.py"),
+    *("test_train.py", "test_explain.py", "test_resume.py", "test_compose.py", "test_tune.py", "test_attack.py"),
+    *("test_methods.py", "test_sweep.py", "test_loggers.py", "test_predict.py", "01_quickstart.ipynb", "test_sync.py"),
+    *("test_strangers.py", "test_study.py", "test_readme.py", "test_benchmark.py", "test_space.py"),
 )
 
 

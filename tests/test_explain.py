@@ -298,6 +298,7 @@ def test_several_labels(runs):
     assert {row["metric"] for row in table(folder / "quality.csv")} == {"pointing_game"}
 
 
+@pytest.mark.slow
 def test_a_baseline_is_explained_without_attention(runs):
     folder = run(runs / "resnet", "indices=[0]", "attribution=all", "attribution.quality.metrics=[sparseness]")
     methods = {row["method"] for row in table(folder / "quality.csv")}

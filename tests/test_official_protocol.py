@@ -63,7 +63,9 @@ def small_file(folder, dims, problem, classes, samples):
     return folder / "own.npz"
 
 
-@pytest.mark.parametrize(("dims", "problem", "classes"), [(2, "ordinal", 4), (3, "binary", 2)])
+@pytest.mark.parametrize(
+    ("dims", "problem", "classes"), [(2, "ordinal", 4), pytest.param(3, "binary", 2, marks=pytest.mark.slow)]
+)
 def test_training_equals_the_plain_loop(dims, problem, classes, tmp_path, monkeypatch):
     """Four epochs of a whole batch and a ragged one, beside the protocol written down in plain PyTorch."""
     epochs, batch, samples = 4, 4, 6

@@ -98,6 +98,7 @@ def test_examples_are_short():
     assert all(len(text.splitlines()) < 20 for text in examples.values())
 
 
+@pytest.mark.slow
 def test_a_data_set_a_model_and_a_callback_of_ones_own(tmp_path):
     write_examples(tmp_path)
     first, second = [line for line in blocks.commands(README) if "make_data.py" in line or "--config-dir" in line]

@@ -246,6 +246,7 @@ def test_a_command_that_is_asked_to_stop_leaves_its_trial_to_the_next(given, own
     assert lines(computed) == list("012345")
 
 
+@pytest.mark.slow
 def test_processes_share_a_study(given, own, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("STAND_IN_SECONDS", "0.15")
     plan = tune.plan([*given, "n_trials=6", "prune=false"], config_dir=own)  # not while the other one works

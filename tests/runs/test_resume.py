@@ -90,7 +90,14 @@ def _same(first, second):
                 assert torch.equal(value, two[kind][key]), (name, kind, key)
 
 
-@pytest.mark.parametrize("step", [1, 2, 8], ids=["mid_epoch", "epoch_end", "last_step"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param(1, id="mid_epoch"),
+        pytest.param(2, id="epoch_end", marks=pytest.mark.slow),
+        pytest.param(8, id="last_step", marks=pytest.mark.slow),
+    ],
+)
 def test_a_resumed_run_equals_an_uninterrupted_one(step, whole, arguments, tmp_path, monkeypatch):
     _interrupt(monkeypatch, arguments, tmp_path / "run", step=step)
     state = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)

@@ -127,6 +127,7 @@ def test_a_signal_stops_all_jobs_and_leaves_nothing_behind(stub, tmp_path, numbe
     assert not left(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_sweeps_process_is_killed(stub, tmp_path):
     arguments = ["-m", "seed=0,90", "data=breastmnist", "hydra.sweep.dir=s"]
     with subprocess.Popen(command(*arguments), cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
@@ -343,6 +344,7 @@ def test_two_sweeps_of_the_same_second_have_two_folders(stub, tmp_path):
     assert len(list(tmp_path.glob("sweeps/*/0/metrics.json"))) == 2
 
 
+@pytest.mark.slow
 def test_joblib_divides_threads_and_gpus_and_stops_gracefully(stub, tmp_path, monkeypatch):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
