@@ -47,12 +47,28 @@ def blocks(sections: Iterable[Section]) -> list[Block]:
 
     Only ranked rows count, of which both figures are known.
     """
-    ranked: dict[int, dict[str, dict[str, Entry]]] = defaultdict(dict)  # by size, method and flag
+    known: dict[int, list[Entry]] = defaultdict(list)
     for section in sections:
-        for entry in section.ranked:
-            if section.size and entry.auc is not None and entry.acc is not None:
-                ranked[section.size].setdefault(_name(entry), {})[section.flag] = entry
-    return [block for size in sorted(ranked) for block in _largest(size, ranked[size])]
+        if section.size:
+            known[section.size] += [entry for entry in section.ranked if None not in (entry.auc, entry.acc)]
+    return [block for size in sorted(known) for block in _largest(size, _by_method(known[size]))]
+
+
+def _by_method(known: Sequence[Entry]) -> dict[str, dict[str, Entry]]:
+    """Entries by the name of their method and by flag; methods of one name are told apart."""
+    alike: dict[str, list[Entry]] = defaultdict(list)
+    for entry in known:
+        alike[_name(entry)].append(entry)
+    found: dict[str, dict[str, Entry]] = {}
+    for base, entries in alike.items():
+        parts = [{_whose(entry) for entry in entries}, {_weights(entry) for entry in entries}]
+        for entry in entries:
+            own = [text for text, among in zip((_whose(entry), _weights(entry)), parts, strict=True) if len(among) > 1]
+            name = ", ".join([base, *own])
+            if entry.flag in found.get(name, {}):
+                name = f"{name} ({entry.source})"
+            found.setdefault(name, {})[entry.flag] = entry
+    return found
 
 
 def _largest(size: int, methods: dict[str, dict[str, Entry]]) -> list[Block]:
@@ -77,6 +93,13 @@ def _largest(size: int, methods: dict[str, dict[str, Entry]]) -> list[Block]:
 
 
 def _name(entry: Entry) -> str:
-    """A method with what tells it from others of its name."""
     given = f", {entry.input_size} px" if entry.input_size and entry.input_size != entry.size else ""
     return entry.method + given
+
+
+def _whose(entry: Entry) -> str:
+    return {"published": "published", "ours": "this project", "run": "your runs"}[entry.kind]
+
+
+def _weights(entry: Entry) -> str:
+    return "from scratch" if entry.pretrained in ("", "no") else "pre-trained"

@@ -51,9 +51,33 @@ def test_published_methods_on_all_images():
     sections = leaderboard.sections(entries.of_published(published()))
     blocks = [block for block in over_sets.blocks(sections) if len(block.flags) == 12]
     assert {block.size for block in blocks} == {28, 64, 128, 224}
-    values = {(e.flag, e.method, e.input_size): e.auc for s in sections for e in s.ranked if s.size == 28}
     block = next(block for block in blocks if block.size == 28)
     assert len(block.methods) >= 20
-    methods = [(name.removesuffix(", 224 px"), 224 if name.endswith("224 px") else 28) for name in block.methods]
+    of = {"from scratch": False, "pre-trained": True}
+    values = {}
+    for entry in (entry for section in sections for entry in section.ranked if section.size == 28):
+        for trained in {None, entry.pretrained not in ("", "no")}:  # as a name may say or not
+            values[entry.flag, entry.method, entry.input_size, trained] = entry.auc
+    methods = []
+    for name in block.methods:
+        method, _, trained = name.rpartition(", ") if name.endswith(tuple(of)) else (name, "", "")
+        methods.append((method.removesuffix(", 224 px"), 224 if method.endswith("224 px") else 28, of.get(trained)))
     table = np.array([[values[flag, *method] for method in methods] for flag in block.flags])
     assert np.array_equal(block.ranks("auc").average, np.mean([rankdata(-line) for line in table], axis=0))
+
+
+def test_methods_of_one_name_are_two():
+    """The better of two hid the other: published twice, or a user's own runs beside this project's."""
+    blocks = over_sets.blocks(leaderboard.sections(entries.of_published(published())))
+    names = next(set(block.methods) for block in blocks if block.size == 28 and len(block.flags) == 12)
+    assert {"ResNet-18, 224 px, from scratch", "ResNet-18, 224 px, pre-trained"} <= names
+    rows = [row(name, flag, 0.8 + 0.01 * i) for i, name in enumerate("ab") for flag in FLAGS[:3]]
+    for kind, auc in (("ours", 0.95), ("run", 0.7)):
+        rows += [row("scale", flag, auc, kind=kind) for flag in FLAGS[:3]]
+    (block,) = found(*rows)
+    values = dict(zip(block.methods, block.values["auc"].T, strict=True))
+    assert set(values) == {"a", "b", "scale, this project", "scale, your runs"}
+    assert values["scale, your runs"].tolist() == [0.7] * 3
+    rows += [row("a", FLAGS[0], 0.6, source="another")]
+    (block,) = found(*rows)
+    assert block.values["auc"][list(block.flags).index(FLAGS[0]), list(block.methods).index("a")] == 0.8
