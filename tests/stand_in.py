@@ -21,7 +21,7 @@ def main() -> None:
     if float(values["optimizer.weight_decay"]) > float(os.environ.get("STAND_IN_FAILS_ABOVE", "inf")):
         print("begins\nscale: this weight decay\n  is too much\nSet the environment variable HYDRA_FULL_ERROR=1")
         sys.exit(1)
-    folder = Path(values.get("resume") or values["hydra.run.dir"])
+    folder = Path(values.get("resume") or values["hydra.run.dir"].strip("'"))
     assert not (folder / "metrics.json").exists()
     (folder / "config.yaml").write_text("callbacks: {checkpoint: {monitor: loss}}\n")
     (folder / "checkpoints").mkdir(exist_ok=True)

@@ -143,6 +143,11 @@ def key_of(override: str) -> str:
     return override.lstrip("+~").partition("=")[0]
 
 
+def quoted(path: object) -> str:
+    """A path as the value of an override: Hydra's grammar reads signs such as `(`, `=`, `,` and `ü` outside quotes."""
+    return "'" + str(path).replace("'", "\\'") + "'"
+
+
 def plain(node: Any) -> Any:
     """Dicts, lists and values with all interpolations resolved."""
     return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node

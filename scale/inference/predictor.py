@@ -14,6 +14,7 @@ from scale.inference.uncertainty import Uncertainty
 from scale.preparing.preprocess import Geometry
 from scale.readers import Picture, UnreadableError, read
 from scale.readers.arrays import picture_of
+from scale.runs import on_same_data
 from scale.runs.inputs import Inputs
 from scale.runs.inputs import read as read_inputs
 from scale.tasks.outputs import average
@@ -101,6 +102,8 @@ class Predictor:
         inputs[0].preprocessing  # noqa: B018 (raises where files cannot be read for it)
         for run, own in zip(runs, inputs, strict=True):
             different = [key for key in SAME if run.metrics[key] != first.metrics[key]]
+            if not on_same_data(run.metrics, first.metrics):
+                different.append("images or labels (folds?)")
             if different or own != inputs[0]:
                 what = different[0] if different else "preprocessing"
                 raise ValueError(f"{run.folder} and {first.folder} differ in their {what}: give runs on the same data")

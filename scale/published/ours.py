@@ -36,14 +36,21 @@ def row(folder: str | Path, *, variant: str = "") -> dict[str, str]:
     Raises:
         FileNotFoundError: the folder holds no finished run.
         ValueError: the run left samples or the whole test split out, which is no result; or it has no name of its own
-            though its recipe is not the default one.
+            though its recipe is not the default one or its data are a fold.
     """
     folder = Path(folder)
     metrics = runs.read_metrics(folder)
     if "test" not in metrics:
         raise ValueError(f"{folder} was trained with test=false: it has no result on test")
     environment = runs.read_environment(folder)
+    config = runs.read_config(folder)
     runs.check_whole(metrics, folder)
+    fold = recipe.question(config).get("data.fold")
+    if fold is not None and not variant and not metrics.get("variant"):
+        raise ValueError(
+            f"{folder} is a run on fold {fold}, whose test split is not the file's: pool the folds with python -m "
+            f"scale.report SWEEP, or give it a name of its own: python -m scale.report variant=NAME {folder}"
+        )
     columns = {"": "test", "tta_": "test_tta", "val_": "val"}
     figures = {
         f"{prefix}{name}": "" if metrics[split][name] is None else round(metrics[split][name], 8)
@@ -59,7 +66,7 @@ def row(folder: str | Path, *, variant: str = "") -> dict[str, str]:
         "seconds": round(metrics["seconds"]["fit"]),
         "parameters": metrics["model"]["parameters"],
         "macs": metrics["model"]["macs"],
-        "pretrained": recipe.pretrained(runs.read_config(folder)),
+        "pretrained": recipe.pretrained(config),
         "commit": (environment["commit"] or "")[:10] + ("+" if environment["modified"] else ""),
     }
     return {name: str(found.get(name, "")) for name in COLUMNS}
@@ -71,7 +78,8 @@ def read(path: Path = RESULTS) -> list[dict[str, str]]:
 
     if not path.is_file():
         return []
-    frame = pd.read_csv(path, dtype=str).reindex(columns=list(COLUMNS)).fillna("")
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False)  # a variant may be called `None`
+    frame = frame.reindex(columns=list(COLUMNS), fill_value="")
     last = frame.groupby(list(KEY), sort=False, as_index=False).last()
     return last[list(COLUMNS)].to_dict("records")
 
@@ -83,11 +91,22 @@ def add(folders: Iterable[str | Path], path: Path, *, variant: str = "") -> list
 
     Returns:
         A line for each row that was replaced by another.
+
+    Raises:
+        ValueError: as `row`, or two runs that would be seeds of one mean had other images or labels.
     """
     rows = {_key(found): found for found in read(path)}
     replaced = []
-    for folder in folders:
+    peers: dict[tuple[str, ...], tuple[Path, dict[str, Any]]] = {}
+    for folder in map(Path, folders):
         found = row(folder, variant=variant)
+        mean = tuple(found[name] for name in KEY if name != "seed")
+        peer, metrics = peers.setdefault(mean, (folder, runs.read_metrics(folder)))
+        if not runs.on_same_data(metrics, runs.read_metrics(folder)):
+            raise ValueError(
+                f"the images or labels of {folder} are not those of {peer}, and one mean cannot be over both: give the "
+                "runs on either a name of their own with variant=NAME"
+            )
         before = rows.get(_key(found))
         if before is not None and before != found:
             replaced.append(f"{' '.join(filter(None, _key(found)))}: AUC {before['auc']} is now {found['auc']}")

@@ -49,6 +49,12 @@ def values(folder: Path) -> dict[str, Any]:
     return _values(plain(read_config(folder)))
 
 
+def question(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a user says of own data that changes what a network learns from the same file, by key; None: nothing."""
+    data = config.get("data") or {}
+    return {f"data.{key}": data.get(key) for key in ("problem", "symmetry", "fold")}
+
+
 def name_of(folder: Path, metrics: Mapping[str, Any], *, given: str = "") -> str:
     """What a run is called in tables beside its model: its variant, or the one that is given.
 

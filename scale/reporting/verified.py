@@ -34,7 +34,7 @@ class Verified:
         probabilities: of test, (N, columns), float64.
         changes: `key=value (default)` where its recipe is not its model's default one.
         pretrained: on what the network was trained before, or `no`.
-        values: its recipe, by key.
+        values: its recipe, and what of the question its user sets, by key.
         history: a row an epoch, of its `history.csv`; empty where there is none.
     """
 
@@ -87,7 +87,7 @@ def verify(folder: Path) -> Verified | Gap:
 
 
 def together(found: Sequence[Verified]) -> tuple[list[Verified], list[Gap]]:
-    """Leaves out what does not belong into one table with the runs before it: other test labels, the same run twice."""
+    """Leaves out what does not belong into one table with the runs before it: other data, the same run twice."""
     first: dict[tuple[Any, ...], Verified] = {}
     kept: list[Verified] = []
     gaps: list[Gap] = []
@@ -96,6 +96,9 @@ def together(found: Sequence[Verified]) -> tuple[list[Verified], list[Gap]]:
         peer = first.setdefault(place, run)
         if not np.array_equal(peer.labels, run.labels):
             gaps.append(Gap(run.folder, f"its test labels are not those of {peer.folder}: other data or another order"))
+            continue
+        if not runs.on_same_data(peer.metrics, run.metrics):
+            gaps.append(Gap(run.folder, f"its images or labels are not those of {peer.folder}: other data or a fold"))
             continue
         twin = next((other for other in kept if _same(other, run)), None)
         if twin is not None:
@@ -141,7 +144,7 @@ def _verified(folder: Path) -> Verified:
         probabilities=probabilities,
         changes=tuple(recipe.differences(folder, metrics)),
         pretrained=recipe.pretrained(config),
-        values=recipe.values(folder),
+        values=recipe.values(folder) | recipe.question(config),
         history=runs.read_history(folder) if (folder / runs.HISTORY).is_file() else [],
     )
 

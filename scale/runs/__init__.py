@@ -3,6 +3,7 @@
 from scale.runs.reading import (
     CHECKPOINTS,
     CONFIG,
+    CONTENT,
     ENVIRONMENT,
     FIGURES,
     HISTORY,
@@ -11,6 +12,7 @@ from scale.runs.reading import (
     OVERRIDES,
     PREDICTIONS,
     check_whole,
+    on_same_data,
     read_config,
     read_environment,
     read_history,
@@ -22,6 +24,7 @@ from scale.runs.reading import (
 __all__ = [
     "CHECKPOINTS",
     "CONFIG",
+    "CONTENT",
     "ENVIRONMENT",
     "FIGURES",
     "HISTORY",
@@ -30,6 +33,7 @@ __all__ = [
     "OVERRIDES",
     "PREDICTIONS",
     "check_whole",
+    "on_same_data",
     "read_config",
     "read_environment",
     "read_history",

@@ -124,6 +124,11 @@ def _check(members: Sequence[Member]) -> None:
                 raise ValueError(
                     f"these runs do not go together: {key}={here} in {first.folder}, {key}={there} in {member.folder}"
                 )
+        if not runs.on_same_data(first.metrics, member.metrics):
+            raise ValueError(
+                f"these runs do not go together: the images or labels of {first.folder} and {member.folder} differ: "
+                "another fold, or another file under the same name?"
+            )
         for split in ("val", "test"):
             for name in ("index", "labels"):
                 if not np.array_equal(first.predictions[split][name], member.predictions[split][name]):

@@ -10,6 +10,7 @@ from scale.evaluation import convex, delong
 from scale.evaluation.metrics import official_scores
 from scale.evaluation.statistics import summarise
 from scale.models.scale_net import STREAMS, ScaleNet
+from scale.runs.reading import on_same_data
 
 if TYPE_CHECKING:
     from scale.runs.load import Run
@@ -84,8 +85,8 @@ def compare(runs: Sequence["Run"], *, device: str = "cpu") -> dict[str, Any]:
     problem = runs[0].model.problem.name
     said = [read(run, "test", device=device) for run in runs]
     for run, one in zip(runs, said, strict=True):
-        if one.labels.shape != said[0].labels.shape or (one.labels != said[0].labels).any():
-            raise ValueError(f"{run.folder} and {runs[0].folder} have other test labels: give runs on the same data")
+        if not (on_same_data(run.metrics, runs[0].metrics) and np.array_equal(one.labels, said[0].labels)):
+            raise ValueError(f"{run.folder} and {runs[0].folder} have other test data: give runs on the same data")
     scores: dict[str, list[dict[str, float]]] = {}
     parts: dict[str, list[np.ndarray]] = {}
     for run, one in zip(runs, said, strict=True):

@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from scale.config.keys import quoted
 from scale.runs.interruption import GRACE_SECONDS, PARENT
 from scale.runs.reading import CHECKPOINTS, CONFIG, METRICS
 
@@ -62,7 +63,7 @@ def start(
             raise BlockingIOError(f"another process works in {folder}: wait for it, or end it")
         stack.callback(os.close, lock)  # the run's own copy goes on holding it
         found = state(folder)  # an earlier process may have finished the run while this one waited
-        place = f"resume={folder}" if found == "started" else f"hydra.run.dir={folder}"
+        place = f"resume={folder}" if found == "started" else f"hydra.run.dir={quoted(folder)}"
         # Without a checkpoint there is nothing to resume, and the record alone would make the folder look taken.
         if found == "new":
             (folder / CONFIG).unlink(missing_ok=True)

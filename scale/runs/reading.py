@@ -21,6 +21,7 @@ INIT_FROM = "init_from.json"  # what was loaded of another run, and from where
 HISTORY, LOG, PREDICTIONS, FIGURES, CHECKPOINTS = "history.csv", "train.log", "predictions", "figures", "checkpoints"
 ANOTHER = "take it from a copy of the run, or train the run again"  # what to do about a damaged file
 SPLITS = ("val", "test", "val_tta", "test_tta")
+CONTENT = "data_sha256"  # in `metrics.json`, of all images and labels; not there in the runs of earlier versions
 LARGEST_SIDE, LARGEST_CLASSES = 4096, 100_000
 METRICS_KEYS: dict[str, tuple[Any, str]] = {  # what is relied on: type, and how it is called
     **dict.fromkeys(("flag", "problem"), (str, "a text")),
@@ -134,6 +135,14 @@ def check_whole(metrics: Mapping[str, Any], folder: str | Path) -> None:
         raise ValueError(
             f"{folder} evaluated only a part of its splits (trainer.limit_..._batches), which is no result"
         )
+
+
+def on_same_data(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two runs had the same images and labels, as far as their `metrics.json` say.
+
+    Labels and places in the split do not tell: those of the folds of a cross-validation can all be equal.
+    """
+    return None in (one.get(CONTENT), other.get(CONTENT)) or one[CONTENT] == other[CONTENT]
 
 
 def read_predictions(folder: Path) -> dict[str, dict[str, np.ndarray]]:

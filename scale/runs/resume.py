@@ -1,6 +1,7 @@
 """Going on with an interrupted run, and repeating a finished one: `resume=FOLDER`, `rerun=FOLDER`."""
 
 import logging
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from scale import runs
 from scale.config import options_first
-from scale.config.keys import DATA_PATHS, Kind, current, flat, is_implied, key_of, kind, plain
+from scale.config.keys import DATA_PATHS, Kind, current, flat, is_implied, key_of, kind, plain, quoted
 from scale.runs import checkpoints, vetting
 from scale.runs.provenance import source
 from scale.runs.reading import ANOTHER, check_config
@@ -80,11 +81,11 @@ def expand(arguments: Sequence[str]) -> list[str]:
                 f"{folder} has data.{name}={place}: there is no such folder here, and none is made on the word of a "
                 f"record; give your own: data.{name}=..."
             )
-    whole = options_first([*kept, *others, f"{key}={_quoted(folder)}"])
-    composed = [*kept, *own_options.overrides, f"{key}={_quoted(folder)}"]
+    whole = options_first([*kept, *others, f"{key}={quoted(folder)}"])
+    composed = [*kept, *own_options.overrides, f"{key}={quoted(folder)}"]
     vetting.check(composed, kept, own_options.overrides, folder, config_dir=own_options.config_dir)
     # Hydra takes the last of equal keys: what is given now counts more than what is recorded, and the folder most.
-    return [*whole, *([f"hydra.run.dir={_quoted(folder)}"] if key == "resume" else [])]
+    return [*whole, *([f"hydra.run.dir={quoted(folder)}"] if key == "resume" else [])]
 
 
 def restarted() -> bool:
@@ -194,13 +195,18 @@ def _check_rows(state: Mapping[str, Any], path: Path, folder: Path) -> None:
         log.warning("%s; the checkpoint has its rows, and it is written again", str(error).partition(";")[0])
         return
     for mine, theirs in zip(rows, recorded, strict=False):  # a run that was killed may have written a row more
-        wrong = next((key for key in mine if key.endswith("loss") and mine[key] != theirs.get(key)), None)
+        losses = [key for key in mine if key.endswith("loss")]
+        wrong = next((key for key in losses if not _equal(mine[key], theirs.get(key))), None)
         if wrong:
             raise ValueError(
                 f"{path} is not of the run that wrote {runs.HISTORY}: {wrong} of epoch {mine.get('epoch')} is "
                 f"{mine[wrong]} in the one, {theirs.get(wrong, ABSENT)} in the other; put the run's own files back, or "
                 "begin another run"
             )
+
+
+def _equal(one: float, other: float | None) -> bool:
+    return one == other or (other is not None and math.isnan(one) and math.isnan(other))
 
 
 def _check_best(state: Mapping[str, Any], folder: Path) -> None:
@@ -270,8 +276,4 @@ def _whole(override: str, config: Any) -> str:
     recorded = OmegaConf.select(config, key) if key in {"init_from", *(f"data.{name}" for name in DATA_PATHS)} else None
     if recorded is None or value.strip("'\"") == recorded:
         return override
-    return f"{key}={_quoted(Path(recorded))}"
-
-
-def _quoted(path: Path) -> str:
-    return "'" + str(path).replace("'", "\\'") + "'"
+    return f"{key}={quoted(Path(recorded))}"

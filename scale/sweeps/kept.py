@@ -9,11 +9,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from scale.config.keys import flat, plain
-from scale.runs import CONFIG, ENVIRONMENT, METRICS, read_config
+from scale.runs import CONFIG, CONTENT, ENVIRONMENT, METRICS, read_config
 from scale.runs.resume import ABSENT, differences, other_code
 from scale.sweeps.folder import read
 
-CONTENT = "data_sha256"  # in `metrics.json`; not there in the runs of earlier versions
 SHOWN = 3  # differences that are named
 PLACES = ("path", "labels")  # keys of `data`
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from scale.data import folds
 from scale.evaluation.metrics import scores
-from scale.runs import read_config, read_metrics, read_predictions
+from scale.runs import CONTENT, read_config, read_metrics, read_predictions
 from scale.runs.inputs import read as read_inputs
 from scale.utils.files import read_csv, write_csv
 
@@ -68,7 +68,8 @@ def pool(folders: Sequence[Path]) -> tuple[dict[str, Any], str]:
         (N, columns) and the names of the `classes`.
 
     Raises:
-        ValueError: a run is on no fold, or the runs together do not test every sample of the file.
+        ValueError: a run is on no fold, or on other data than the file has now, or the runs together do not test every
+            sample of the file.
     """
     from scale.data.own import NpzDataModule  # they import torch, which a sweep's own process does without
     from scale.tasks.build import build_datamodule
@@ -82,6 +83,9 @@ def pool(folders: Sequence[Path]) -> tuple[dict[str, Any], str]:
         if not isinstance(module, NpzDataModule) or module.fold is None:
             raise ValueError(f"{folder} is a run on no fold: {KEY} is not given")
         path = module.file()
+        module.setup()
+        if metrics.get(CONTENT) not in (None, module.content):
+            raise ValueError(f"{folder} was trained on other images or folds than {path} has now: train it again")
         _, index = folds.stored(path)
         rows = index[folds.rows_of_fold(path, module.fold)["test"]]
         found = read_predictions(folder)["test"]

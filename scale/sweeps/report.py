@@ -9,10 +9,10 @@ from typing import Any
 from scale.config.keys import plain
 from scale.data import catalog
 from scale.published import medmnist as published
-from scale.runs import METRICS, read_config
+from scale.runs import CONTENT, METRICS, read_config
 from scale.runs.process import LOCK, is_locked, state
 from scale.sweeps.folder import JOB, PLAN, REFUSED, read
-from scale.sweeps.kept import CONTENT, of_own_file
+from scale.sweeps.kept import of_own_file
 from scale.sweeps.plan import settings_of, varied
 from scale.utils.files import write_csv, write_text
 from scale.utils.tables import markdown as markdown_table

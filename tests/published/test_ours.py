@@ -25,7 +25,7 @@ def recorded(*overrides):
 
 def run_folder(tmp_path, seed, auc, *, model="scale", commit="0123456789abcdef", overrides=(), **changes):
     folder = tmp_path / f"run-{model}-{changes.get('variant', '')}-{seed}".replace("/", "")
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True, parents=True)
     metrics = {
         "flag": "breastmnist", "size": 28, "seed": seed, "epochs": 3, "best_epoch": 1, "hardware": "2 CPU threads",
         "model": {"name": model, "parameters": 1_500_000, "macs": 40_000_000}, "fast_dev_run": False,
@@ -102,6 +102,35 @@ def test_a_file_with_fewer_columns_is_read_and_kept(tmp_path):
     report.add([run_folder(tmp_path, 1, 0.7)], path)
     assert path.read_text().splitlines()[0] == ",".join(report.COLUMNS)
     assert [row["auc"] for row in report.read(path)] == ["0.9", "0.7"]
+
+
+@pytest.mark.parametrize("name", ["None", "NA", "null", "nan"])
+def test_a_variant_may_have_any_name(name, tmp_path):
+    """Such a name was read back as no name, and the row took the place of the default recipe's."""
+    path = tmp_path / "scale.csv"
+    report.add([run_folder(tmp_path, 0, 0.9), run_folder(tmp_path, 0, 0.5, variant=name)], path)
+    assert {row["variant"]: row["auc"] for row in report.read(path)} == {"": "0.9", name: "0.5"}
+
+
+def test_one_mean_is_not_over_other_data(tmp_path):
+    path = tmp_path / "scale.csv"
+    one = run_folder(tmp_path / "a", 0, 0.9, data_sha256="a")
+    with pytest.raises(ValueError, match="one mean cannot be over both"):
+        report.add([one, run_folder(tmp_path / "b", 1, 0.7, data_sha256="b")], path)
+    assert not path.exists()
+    apart = run_folder(tmp_path / "b", 1, 0.7, variant="b", data_sha256="b")
+    report.add([one, run_folder(tmp_path / "c", 1, 0.7), apart], path)  # that of an earlier version says nothing
+    assert len(report.read(path)) == 3
+
+
+def test_a_fold_needs_a_name(tmp_path):
+    folder = run_folder(tmp_path, 0, 0.9)
+    config = OmegaConf.load(folder / "config.yaml")
+    config.data.fold = 2
+    OmegaConf.save(config, folder / "config.yaml")
+    with pytest.raises(ValueError, match="is a run on fold 2"):
+        report.add([folder], tmp_path / "scale.csv")
+    report.add([folder], tmp_path / "scale.csv", variant="fold 2")
 
 
 def test_ablations_are_compared_with_the_whole_network_seed_by_seed(tmp_path):

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 from run_folders import make_run
 from sklearn.metrics import accuracy_score, roc_auc_score
 
@@ -105,6 +106,18 @@ def test_recipes_of_one_model_are_not_averaged(tmp_path, verified):
     rows = {row.method: row.seeds for row in entries.of_runs([*verified, weak], ())}
     assert rows["scale_tiny, weak, budget.max_epochs=99"] == 1
     assert rows["scale_tiny, weak, budget.max_epochs=100"] == 3
+
+
+def test_other_questions_of_one_file_are_not_averaged(tmp_path, verified):
+    """`data.problem` and `data.symmetry` are the user's own word for a file, and decide what is learned from it."""
+    for key, value in (("symmetry", "upright"), ("problem", "ordinal"), ("fold", 1)):
+        folder = make_run(tmp_path / key, seed=8)
+        config = OmegaConf.load(folder / "config.yaml")
+        OmegaConf.update(config, f"data.{key}", value, force_add=True)
+        OmegaConf.save(config, folder / "config.yaml")
+        rows = {row.method: row.seeds for row in entries.of_runs([*verified, verify(folder)], ())}
+        assert rows[next(name for name in rows if f"data.{key}={value}" in name)] == 1
+        assert rows[f"scale_tiny, data.{key}=None"] == 3
 
 
 def test_ablations_of_the_users_runs_are_not_ranked(verified):

@@ -129,6 +129,16 @@ def test_other_labels_and_the_same_run_are_left_out(tmp_path):
     assert {gap.folder.name: gap.reason.split()[1] for gap in gaps} == {"b": "the", "c": "test"}
 
 
+def test_other_images_are_left_out(tmp_path):
+    """Another file or fold under the same name, whose labels are the same."""
+    found = [verify(make_run(tmp_path / name, seed=seed)) for seed, name in enumerate("abc")]
+    for run, content in zip(found, ("x", "y", "x"), strict=True):
+        run.metrics["data_sha256"] = content
+    kept, (gap,) = together(found)
+    assert [run.folder.name for run in kept] == ["a", "c"]
+    assert gap.reason.startswith("its images or labels are not those of")
+
+
 def test_runs_are_found_in_folders_and_by_patterns(tmp_path):
     for name in ("sweep/0", "sweep/1", "one"):
         make_run(tmp_path / name)

@@ -54,6 +54,15 @@ def test_it_is_the_mean_of_the_probabilities(tmp_path):
     assert f"test, mean of the single runs  {single:.3f}" in ensemble.table(record)
 
 
+def test_folds_do_not_go_together(tmp_path):
+    """Their labels can all be equal, and the images are others."""
+    folders = [finished(tmp_path / str(fold), fold, data_sha256=str(fold)) for fold in range(3)]
+    with pytest.raises(ValueError, match="the images or labels of .* differ"):
+        ensemble.evaluate(folders, output=tmp_path / "mean")
+    old = finished(tmp_path / "old", 7)  # of a version that did not record them
+    ensemble.evaluate([folders[0], old], output=tmp_path / "mean")
+
+
 def test_no_run_is_touched(tmp_path):
     folders = [finished(tmp_path / str(seed), seed) for seed in range(2)]
     before = {p: p.read_bytes() for folder in folders for p in folder.rglob("*") if p.is_file()}

@@ -1,5 +1,7 @@
 """What the heads of several runs say, beside one run's own figures and DeLong's test."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -85,5 +87,11 @@ def test_runs_on_other_data_do_not_compare(pair, monkeypatch):
         return heads.Said(found.logits, 1 - found.labels, found.gate) if run is pair[1] else found
 
     monkeypatch.setattr(heads, "read", other)
-    with pytest.raises(ValueError, match="have other test labels"):
+    with pytest.raises(ValueError, match="have other test data"):
         heads.compare(pair)
+
+
+def test_folds_do_not_compare(pair):
+    other = replace(pair[1], metrics={**pair[1].metrics, "data_sha256": "another"})
+    with pytest.raises(ValueError, match="have other test data"):
+        heads.compare([pair[0], other])

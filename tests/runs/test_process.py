@@ -5,13 +5,15 @@ import time
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from scale.config.keys import quoted
 from scale.runs import process as jobs
 
 # Says where it is, starts a child that is deaf to SIGTERM, and waits.
 STUB = """
 import os, pathlib, subprocess, sys, time
-folder = pathlib.Path(sys.argv[-1].partition("=")[2])
+folder = pathlib.Path(sys.argv[-1].partition("=")[2].strip("'"))
 deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); print('x', flush=True); time.sleep(99)"
 child = subprocess.Popen([sys.executable, "-c", deaf])
 print(sys.argv[1:], os.environ["SCALE_PARENT"], os.environ.get("MORE"), flush=True)
@@ -60,7 +62,15 @@ def test_state(tmp_path):
 def test_the_command_and_the_environment(begin, tmp_path):
     folder = tmp_path / "run"
     jobs.stop(begin(folder, environment={"MORE": "so"}), grace=0)
-    assert f"{['seed=1', f'hydra.run.dir={folder}']} {os.getpid()} so" in (tmp_path / "said").read_text()
+    given = ["seed=1", f"hydra.run.dir='{folder}'"]
+    assert f"{given} {os.getpid()} so" in (tmp_path / "said").read_text()
+
+
+@pytest.mark.parametrize("name", ["a", "Läsionen (2)", "a=b,c", "it's {x}", "#1 & [2]"])
+def test_any_folder_is_one_value_to_hydra(name, tmp_path):
+    """Every job of a sweep in such a folder ended with an error of grammar."""
+    (override,) = OverridesParser.create().parse_overrides([f"hydra.run.dir={quoted(tmp_path / name)}"])
+    assert override.value() == str(tmp_path / name)
 
 
 def test_an_attempt_without_a_checkpoint_is_cleared_and_one_with_it_goes_on(begin, tmp_path):

@@ -1,6 +1,7 @@
 """A stranger's run folder decides neither code, nor what Hydra does, nor where something is written."""
 
 import json
+import math
 import shutil
 
 import pytest
@@ -219,6 +220,20 @@ def test_a_checkpoint_of_another_run_is_not_resumed_from(change, said, begun):
     _checkpoint(begun, change)
     with pytest.raises(ValueError, match=said):
         resume.last_checkpoint(begun)
+
+
+def test_a_val_loss_that_was_nan_is_no_other_run(begun):
+    """Such a run could never be resumed: nan is unlike nan."""
+
+    def change(state):
+        next(found["rows"] for found in state["callbacks"].values() if "rows" in found)[0]["val/loss"] = math.nan
+
+    _checkpoint(begun, change)
+    lines = (begun / "history.csv").read_text().splitlines()
+    cells = lines[1].split(",")
+    cells[lines[0].split(",").index("val/loss")] = "nan"
+    (begun / "history.csv").write_text("\n".join([lines[0], ",".join(cells), *lines[2:]]) + "\n")
+    assert resume.last_checkpoint(begun) == begun / "checkpoints" / "last.ckpt"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """The pooled predictions of a cross-validation: every sample once, by the fold that tests it."""
 
 import csv
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -68,3 +70,18 @@ def test_what_is_missing_is_said(tmp_path, prepared):
     assert not (tmp_path / out_of_fold.NAME).exists()
     with pytest.raises(ValueError, match="samples are in none of the folds"):
         out_of_fold.pool([tmp_path / "0", tmp_path / "1"])
+
+
+def test_a_file_that_was_prepared_again_is_not_taken_for_the_one_that_was_trained_on(tmp_path, prepared):
+    """Each prediction would stand beside another image."""
+    rows = [finished(tmp_path / str(fold), prepared, fold) for fold in range(3)]
+    modules = [NpzDataModule(str(prepared), fold=fold) for fold in range(3)]
+    for row, module in zip(rows, modules, strict=True):
+        module.setup()
+        path = Path(row["folder"]) / "metrics.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "data_sha256": module.content}))
+    folders = [Path(row["folder"]) for row in rows]
+    assert len(out_of_fold.pool(folders)[0]["index"]) == COUNT
+    path.write_text(json.dumps({**json.loads(path.read_text()), "data_sha256": modules[0].content}))
+    with pytest.raises(ValueError, match=r"2 was trained on other images or folds than .*out.npz has now"):
+        out_of_fold.pool(folders)

@@ -26,7 +26,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 STUB = """
 import json, os, pathlib, signal, sys, time
 given = dict(a.lstrip("-").split("=", 1) for a in sys.argv[1:])
-folder = pathlib.Path(given.get("resume") or given["hydra.run.dir"])
+folder = pathlib.Path(given.get("resume") or given["hydra.run.dir"].strip("'"))
 seed, how = int(given["seed"]), "resume" if "resume" in given else "new"
 with open(os.environ["CALLS"], "a") as file:
     file.write(json.dumps([seed, how, os.environ.get("OMP_NUM_THREADS"), os.environ.get("CUDA_VISIBLE_DEVICES"),
@@ -162,7 +162,7 @@ def test_the_parent_needs_no_torch_and_a_jobs_command_line(stub, tmp_path):
     assert call[4] == [
         f"--config-dir={tmp_path / 'mine'}",
         *("hydra.mode=RUN", "seed=4", "experiment=first", "sweep=seeds"),
-        f"hydra.run.dir={tmp_path / 's' / '0'}",
+        f"hydra.run.dir='{tmp_path / 's' / '0'}'",
     ]
 
 
