@@ -25,10 +25,11 @@ def assess(
 ) -> dict[str, Any]:
     """Intervals, metrics per class, calibration, thresholds and conformal sets.
 
-    Whatever is chosen is chosen on val: the temperature, the thresholds and the size of the sets.
+    Whatever is chosen is chosen on val: the temperature, the thresholds and the size of the sets. It is measured on
+    plain predictions only, as it does not hold for the means over flips (`..._tta`), whose probabilities are others.
 
     Args:
-        splits: `val`, and others such as `test`.
+        splits: `val`, and others such as `test` and `test_tta`.
         problem: kind of the labels, as in `metrics`.
         names: of the classes or labels.
         calibrate: one of `CALIBRATE`.
@@ -55,12 +56,13 @@ def assess(
         each["intervals"] = {name: [list(ends) for ends in rows] for name, rows in drawn.per_class.items()}
         found["per_class"][split] = each
         found["undefined"][split] = metrics.undefined(labels, probabilities, problem, names)
-    val, others = splits["val"], {split: arrays for split, arrays in splits.items() if split != "val"}
+    plain = {split: arrays for split, arrays in splits.items() if not split.endswith("_tta")}
+    val, others = plain["val"], {split: arrays for split, arrays in plain.items() if split != "val"}
     if problem in ("binary", "multilabel"):
         found["thresholds"] = thresholds(val, others, problem, rule=threshold)
     found["conformal"] = sets(val, others, problem, coverage=coverage)
     if calibrate == "temperature":
-        found["calibration"] = temperature(splits, problem)
+        found["calibration"] = temperature(plain, problem)
     return found
 
 

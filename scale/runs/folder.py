@@ -191,8 +191,12 @@ def add_averaged(folder: Path, found: Mapping[str, "Averaged"], scores: Mapping[
     metrics = read_metrics(folder)
     assert not set(found) & set(metrics)
     refuse_links(folder)
-    write_averaged(folder, found)
-    write_json(folder / METRICS, sealed({**metrics, **{name: scores[name] for name in found}}, folder))
+    with contextlib.ExitStack() as undo:  # files that the record does not have would make it one that was changed
+        for name in found:
+            undo.callback((folder / PREDICTIONS / f"{name}.npz").unlink, missing_ok=True)
+        write_averaged(folder, found)
+        write_json(folder / METRICS, sealed({**metrics, **{name: scores[name] for name in found}}, folder))
+        undo.pop_all()
 
 
 def _lock(folder: Path) -> FileLock:

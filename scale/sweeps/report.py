@@ -9,7 +9,7 @@ from typing import Any
 from scale.config.keys import plain
 from scale.data import catalog
 from scale.published import medmnist as published
-from scale.runs import CONTENT, METRICS, read_config
+from scale.runs import CONTENT, ENVIRONMENT, METRICS, read_config
 from scale.runs.process import LOCK, is_locked, state
 from scale.sweeps.folder import JOB, PLAN, REFUSED, read
 from scale.sweeps.kept import of_own_file
@@ -21,6 +21,7 @@ from scale.utils.tables import spread
 CSV, MARKDOWN, JOBS = "sweep.csv", "sweep.md", "jobs.csv"
 SHOWN = ("data", "model", "data.size", "seed")  # keys that have columns of their own
 FOLD = "data.fold"  # of which each has a test part of its own
+CODE = ("source", "commit")  # of a run's environment
 FIGURES = {"auc": "test", "acc": "test", "val_auc": "val"}
 PEERS = ("published_auc", "published_auc_method", "published_acc", "published_acc_method")
 
@@ -129,6 +130,12 @@ def markdown(rows: Sequence[Mapping[str, Any]], groups: Sequence[Mapping[str, An
     notes += [f"Positive class of {info.title}: {info.labels[1]}." for info in binary if info.problem == "binary"]
     if any(row["fast_dev_run"] or row["partial"] for row in rows):
         notes.append("Among them are runs that saw a part of their splits only, which are no results.")
+    notes += [
+        f"The mean of {catalog.title(group['flag'])}, {group['model']}, is over runs of different code "
+        f"({', '.join(group['commits'])}): delete the older ones and give the command again for one that is not."
+        for group in groups
+        if len(group["commits"]) > 1
+    ]
     table = markdown_table([*head, "best published AUC", "best published ACC"], lines)
     text = table + "\n\n" + " ".join(notes)
     left = [f"- job {row['number']} {row['status']}: `{row['overrides']}`" + _why(row) for row in rows]
@@ -160,6 +167,7 @@ def _row(number: int, overrides: Sequence[str], folder: Path | None) -> dict[str
         **{name: (found.get(split) or {}).get(name.removeprefix("val_")) for name, split in FIGURES.items()},
         "partial": found.get("partial", False),
         CONTENT: found.get(CONTENT),
+        **{key: read(folder / ENVIRONMENT).get(key) for key in CODE},
         "model": found["model"]["name"],
         "fit_seconds": found["seconds"]["fit"],
         "status": "done",
@@ -204,6 +212,7 @@ def _group(members: Sequence[Mapping[str, Any]], varied: Sequence[str]) -> dict[
         "planned": len(members),
         "seeds": " ".join(str(row["seed"]) for row in done),
         "folders": [row["folder"] for row in done if not (row["fast_dev_run"] or row["partial"])],
+        "commits": list({row["source"]: str(row["commit"] or "unknown")[:10] for row in done}.values()),
     }
     for name in FIGURES:
         values = [row[name] for row in done if row[name] is not None]

@@ -1,7 +1,8 @@
 """Experiment loggers: Lightning's own, made safe to run unattended, and what each is handed in its own form."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,6 +90,8 @@ def log_figures(
 ) -> None:
     """Hands pictures of an epoch to a folder, as `{name}_epoch_{epoch}.png`, and to each logger that takes any.
 
+    A training goes on where a logger fails, such as one whose server is away: that is said.
+
     Args:
         loggers: of the trainer.
         figures: by name, such as `explanations/sample_3`.
@@ -101,26 +104,33 @@ def log_figures(
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path)
     for logger in loggers:
-        of(logger).figures(figures, step=step, epoch=epoch)
+        with _not_lost(backend := of(logger), "figures"):
+            backend.figures(figures, step=step, epoch=epoch)
 
 
 def log_results(backends: Sequence[Backend], make: Callable[[], "Results"]) -> None:
     """Hands each logger what the training found. A run is not lost over a logger that fails: that is said."""
     results: Results | None = None
     for backend in backends:
-        try:
+        with _not_lost(backend, "results"):
             results = results or make()
             backend.results(results)
-        except Exception as error:
-            kind = type(backend.logger).__name__
-            text = "; ".join(str(error).splitlines()) or type(error).__name__
-            log.warning("%s: not all results were logged (%s); they are in the run folder", kind, text)
 
 
 def close_loggers(backends: Sequence[Backend], *, failed: bool) -> None:
     """Ends each logger's run."""
     for backend in backends:
         backend.close(failed=failed)
+
+
+@contextmanager
+def _not_lost(backend: Backend, what: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        kind = type(backend.logger).__name__
+        text = "; ".join(str(error).splitlines()) or type(error).__name__
+        log.warning("%s: not all %s were logged (%s); they are in the run folder", kind, what, text)
 
 
 def _check(settings: Mapping[str, Any]) -> None:

@@ -79,6 +79,17 @@ def test_conformal_sets_are_calibrated_on_val_and_measured_on_test():
     assert reason == "a coverage of 0.9 needs 9 val samples; there are 8"
 
 
+def test_what_val_chose_is_not_measured_on_means_over_flips():
+    """Their probabilities are others than those of val that the sets, thresholds and temperature were found on."""
+    splits, names = two_splits("binary")
+    more = splits | {f"{split}_tta": arrays for split, arrays in splits.items()}
+    found = assess(more, "binary", names, calibrate="temperature", resamples=10)
+    for part in ("thresholds", "conformal", "calibration"):
+        assert not {"val_tta", "test_tta"} & set(found[part])
+        assert "test" in found[part]
+    assert {"val_tta", "test_tta"} <= set(found["intervals"])
+
+
 def test_an_absent_class_is_undefined_with_its_reason():
     splits, names = two_splits("multiclass")
     labels = splits["test"]["labels"]

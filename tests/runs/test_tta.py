@@ -14,6 +14,7 @@ from scale.data.augment import mirror, mirrors
 from scale.evaluation.metrics import scores
 from scale.runs import tta
 from scale.runs.recompute import evaluate_run
+from scale.runs.verify import verify
 from scale.tasks.outputs import Outputs, average
 from scale.train import train
 
@@ -100,6 +101,23 @@ def test_evaluate_adds_it_to_a_run_once(finished, tmp_path):
     assert not again["added"]
     assert again["difference"] <= 1e-6
     assert json.loads((tmp_path / "run" / "metrics.json").read_text()) == after
+
+
+def test_a_disk_that_is_full_while_it_is_added_leaves_the_record_whole(finished, tmp_path, monkeypatch):
+    """The files alone made it a record that was changed: nothing of the run could be used until they were deleted."""
+    from scale.runs import folder as room
+
+    shutil.copytree(finished[0] / "without", tmp_path / "run")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(room, "write_json", full)
+        with pytest.raises(OSError, match="No space left"):
+            evaluate_run(tmp_path / "run", tta=True)
+    assert verify(tmp_path / "run") == []
+    assert evaluate_run(tmp_path / "run", tta=True)["added"]
 
 
 def test_evaluate_adds_nothing_to_a_run_that_it_does_not_reproduce(finished, tmp_path):

@@ -332,6 +332,19 @@ def test_the_table_groups_by_everything_but_the_seed(tmp_path, capsys):
     assert str(tmp_path / "sweep.md") in text
 
 
+def test_a_mean_over_other_code_says_so(tmp_path, capsys):
+    """A sweep that was resumed after the code had changed."""
+    jobs = [["data=breastmnist", f"model={model}", f"seed={n}"] for model in ("scale", "scale_tiny") for n in range(2)]
+    (tmp_path / "sweep.json").write_text(json.dumps({"choices": {}, "jobs": jobs}))
+    for number, code in enumerate("abaa"):
+        _job(tmp_path, number, "done", flag="breastmnist", seed=number % 2, auc=0.9)
+        environment = {"source": code, "commit": f"{code}123456789abc"}
+        (tmp_path / str(number) / "environment.json").write_text(json.dumps(environment))
+    sweep_report.write(tmp_path)
+    said = capsys.readouterr().out
+    assert said.count("is over runs of different code (a123456789, b123456789)") == 1
+
+
 def test_a_folder_without_a_sweep(tmp_path):
     with pytest.raises(FileNotFoundError, match="holds no sweep"):
         sweep_report.write(tmp_path)

@@ -267,6 +267,20 @@ def test_a_logger_that_fails_at_the_end_loses_no_run(caplog):
     assert "object: not all results were logged (no space left)" in caplog.text
 
 
+def test_a_logger_that_fails_in_training_costs_its_figures_and_no_training(tmp_path, monkeypatch, caplog):
+    import matplotlib.figure
+
+    class Broken(loggers.Backend):
+        def figures(self, figures, *, step, epoch):
+            raise ConnectionError("server is away")
+
+    monkeypatch.setattr(loggers, "of", Broken)
+    drawn = {"explanations/sample_0": matplotlib.figure.Figure()}
+    loggers.log_figures([object()], drawn, step=3, epoch=1, folder=tmp_path)
+    assert (tmp_path / "explanations" / "sample_0_epoch_001.png").is_file()
+    assert "object: not all figures were logged (server is away)" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
