@@ -275,6 +275,15 @@ def test_seeds_are_compared(runs):
     assert not (run(runs / "other", "attribution.quality.samples=0") / "figures" / "compare.png").exists()
 
 
+def test_a_run_that_sees_its_images_otherwise_is_not_compared(runs, tmp_path, phantom_root):
+    """It was given the first run's, of another contrast."""
+    given = [f"data.root={phantom_root}", f"data.samples={TINY}", "trainer.max_epochs=1", "logger=none", "report=false"]
+    more = ["data=phantom2d", "model=scale_tiny", "data.normalisation=official"]
+    train(scale.compose([*given, *more]), tmp_path / "run")
+    with pytest.raises(ValueError, match="normalises its images otherwise than flat"):
+        run(runs / "flat", f"compare=[{tmp_path / 'run'}]", "attribution.methods=[saliency]")
+
+
 def test_compared_runs_whose_folders_have_one_name_are_told_apart(runs, tmp_path):
     from scale.attribution.report import job
 
@@ -288,6 +297,10 @@ def test_several_labels(runs):
     folder = run(runs / "labels", "attribution.methods=[gradcam_planar]", "attribution.quality.metrics=[pointing_game]")
     rows = table(folder / "samples.csv")
     assert {row["explained"] for row in rows} == {"0", "1", "2"}
+    found = scale.load_run(runs / "labels")
+    found.datamodule.setup()
+    masks = found.datamodule.splits["test"].masks
+    assert "the label that each sample was chosen for" in (folder / "explanations.html").read_text()
     for row in rows:
         arrays = np.load(folder / "samples" / f"{int(row['index']):06d}_{row['chosen']}.npz")
         label = int(row["explained"])
@@ -295,6 +308,10 @@ def test_several_labels(runs):
         said = arrays["probabilities"][label]
         assert row["prediction"].startswith("no ") == (said <= 0.5)
         assert float(row["probability"]) == pytest.approx(max(said, 1 - said), rel=1e-4)
+        # the outline is of the explained label's lesion, which a sample without that label does not have
+        known = masks.gather([int(row["index"])])[0]
+        assert np.array_equal(arrays["mask"], known == label + 1)
+        assert bool(row["log_odds"]) == bool(arrays["labels"][label])
     assert {row["metric"] for row in table(folder / "quality.csv")} == {"pointing_game"}
 
 

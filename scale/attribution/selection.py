@@ -33,6 +33,35 @@ def truths(labels: np.ndarray) -> np.ndarray:
     return np.asarray(labels[:, 0] if labels.shape[1] == 1 else (labels != 0).argmax(axis=1))
 
 
+def whose_lesion(labels: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """The class or label (N,) whose lesion belongs to a map: of several labels the explained one, else the true class.
+
+    Args:
+        labels: (N, L), of the samples.
+        targets: (N,), what is explained of each.
+    """
+    return np.asarray(targets) if labels.shape[1] > 1 else truths(labels)
+
+
+def named(
+    labels: np.ndarray, probabilities: np.ndarray, target: int, names: Sequence[str]
+) -> tuple[tuple[str, str, str], float]:
+    """Names of the true, the predicted and the explained class of a sample, and the prediction's probability.
+
+    Args:
+        labels: (L,).
+        probabilities: (columns,).
+        target: what is explained; of several labels truth and prediction are those of this one.
+        names: of the classes or labels.
+    """
+    if len(labels) == 1:
+        guess = int(predicted(probabilities[None])[0])
+        return (names[int(labels[0])], names[guess], names[target]), float(probabilities[guess])
+    present, said, chance = labels[target] != 0, probabilities[target] > 0.5, float(probabilities[target])
+    truth, guessed = (names[target] if yes else f"no {names[target]}" for yes in (present, said))
+    return (truth, guessed, names[target]), chance if said else 1 - chance
+
+
 def telling(
     labels: np.ndarray, probabilities: np.ndarray, *, right: int, wrong: int, uncertain: int, target: str | int
 ) -> list[Choice]:
@@ -48,13 +77,13 @@ def telling(
         wrong: number of wrong ones.
         uncertain: number of uncertain ones.
         target: class that is explained: `predicted`, `truth` or a number. With several labels the two words mean the
-            label that the sample was chosen for.
+            label that the sample was chosen for, and a number that samples are chosen for this label alone.
     """
     several = labels.shape[1] > 1
     guess, truth = predicted(probabilities), truths(labels)
     found: list[Choice] = []
     taken: set[int] = set()
-    for of in range(probabilities.shape[1]):
+    for of in [target] if several and isinstance(target, int) else range(probabilities.shape[1]):
         if several:
             score = probabilities[:, of]
             said, present = score > 0.5, labels[:, of] != 0

@@ -103,7 +103,6 @@ class LogExplanations(L.Callback):
         raw, images = gathered(module, "val", rows, device=pl_module.device)
         truth = selection.truths(split.labels[rows])
         chances = self._probabilities(task, images)
-        guess = selection.predicted(chances)
         target = torch.from_numpy(truth).to(pl_module.device)
         settings = Attribution(batch_size=self.batch_size)
         explainer = Explainer(task.net, task.problem, settings, mirrors(module.info.symmetry))
@@ -118,10 +117,12 @@ class LogExplanations(L.Callback):
         drawn = {}
         for number, row in enumerate(rows if maps else ()):
             mask = None if split.masks is None else split.masks.gather(rows[number : number + 1])[0]
+            if mask is not None and task.problem.name == "multilabel":  # that of the explained label
+                mask = mask == truth[number] + 1
             # the same planes in every epoch
             point = None if dims == 2 or (mask is not None and mask.any()) else [n // 2 for n in raw[number].shape[:3]]
-            names = [module.info.labels[k] for k in (truth[number], guess[number])]
-            title = figures.sample_title(names[0], names[1], float(chances[number, guess[number]]))
+            names, chance = selection.named(split.labels[row], chances[number], int(truth[number]), module.info.labels)
+            title = figures.sample_title(names[0], names[1], chance)
             drawn[f"explanations/sample_{row}"] = figures.side_by_side(
                 record.picture_of(raw[number], dims=dims),
                 {record.label_of(name): values[number] for name, values in maps.items()},

@@ -31,7 +31,7 @@ UNLIKE = "This file looks unlike the training data: neither its prediction nor i
 
 
 class Explainer:
-    """Makes maps of the predicted class.
+    """Makes maps of the predicted class, of several labels the likeliest one.
 
     Args:
         predictor: of one network.
@@ -123,7 +123,7 @@ class Explainer:
         }
         chance = f"{row[f'p_{explained}']:.2f}"
         signed = {self.method: METHODS[self.method].signed}
-        title = f"{name}: {row['predicted']} ({explained} {chance})"
+        title = f"{name}: {row['predicted'] or 'none of the labels'} (map: {explained}, {chance})"
         warning = UNLIKE if row["unlike_training"] else ""
         return page.Sample(title, drawn, {self.method: values}, None, facts, signed, warning)
 

@@ -71,7 +71,7 @@ def table(samples: "list[Sample]") -> dict[str, list[Any]]:
         "probability": [s.probability for s in samples],
     }
     laid = [Image(s.overlay) for s in samples if s.overlay is not None]
-    return {**found, "overlay": laid} if laid else found
+    return {**found, "overlay": laid, "explained": [s.explained for s in samples]} if laid else found
 
 
 def arguments(

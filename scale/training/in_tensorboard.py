@@ -62,6 +62,6 @@ class TensorBoardBackend(Backend):
 
 def markdown(samples: "list[Sample]") -> str:
     """Samples as a table."""
-    lines = ["| index | truth | prediction | probability |", "| --- | --- | --- | --- |"]
-    lines += [f"| {s.index} | {s.truth} | {s.prediction} | {s.probability:.3f} |" for s in samples]
+    lines = ["| index | truth | prediction | probability | map of |", "| --- | --- | --- | --- | --- |"]
+    lines += [f"| {s.index} | {s.truth} | {s.prediction} | {s.probability:.3f} | {s.explained} |" for s in samples]
     return "\n".join(lines)

@@ -121,15 +121,17 @@ def charts(found: "Charts") -> dict[str, Any]:
 
 
 def table(samples: "list[Sample]", found: "Charts") -> Any:
-    """Test samples with their pictures: image, overlay, truth, prediction and probabilities."""
+    """Test samples with their pictures: image, overlay and the class it is of, truth, prediction and probabilities."""
     import wandb
 
-    columns = ["index", "image", "overlay", "truth", "prediction", "right", "probability"]
+    columns = ["index", "image", "overlay", "explained", "truth", "prediction", "right", "probability"]
     made = wandb.Table(columns=[*columns, *(f"p({name})" for name in found.names)])
     for sample in samples:
         overlay = None if sample.overlay is None else wandb.Image(sample.overlay)
         words = [sample.truth, sample.prediction, sample.truth == sample.prediction, sample.probability]
-        made.add_data(sample.index, wandb.Image(sample.picture), overlay, *words, *sample.probabilities)
+        made.add_data(
+            sample.index, wandb.Image(sample.picture), overlay, sample.explained, *words, *sample.probabilities
+        )
     return made
 
 

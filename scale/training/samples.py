@@ -23,6 +23,7 @@ class Sample:
         index: position in the split.
         picture: (H, W, 3), uint8; of a volume three planes side by side.
         overlay: the same with a map laid over; None without one.
+        explained: name of the class that the map is of: of several labels the likeliest; empty without one.
         truth: name of the class; of several labels those that are present.
         prediction: likewise.
         probability: of the prediction; of several labels the largest.
@@ -32,6 +33,7 @@ class Sample:
     index: int
     picture: np.ndarray
     overlay: np.ndarray | None
+    explained: str
     truth: str
     prediction: str
     probability: float
@@ -81,12 +83,14 @@ def samples(
     found = []
     for number, row in enumerate(rows):
         label, chance = outputs.labels[row], outputs.probabilities[row]
-        said = names[int(chance.argmax())] if len(label) == 1 else _listed(names, chance > 0.5)
+        likeliest = names[int(chance.argmax())]
+        said = likeliest if len(label) == 1 else _listed(names, chance > 0.5)
         truth = names[int(label[0])] if len(label) == 1 else _listed(names, label != 0)
         picture = picture_of(raw[number], dims=datamodule.info.spatial_dims)
         plain, laid = pictures(picture, maps[number], signed=overlay is not None and METHODS[overlay].signed)
         index, most = int(outputs.index[row]), float(chance.max())
-        found.append(Sample(index, plain, laid, truth, said, most, tuple(float(value) for value in chance)))
+        explained = "" if laid is None else likeliest
+        found.append(Sample(index, plain, laid, explained, truth, said, most, tuple(float(value) for value in chance)))
     return found
 
 

@@ -3,6 +3,7 @@ import warnings
 from functools import partial
 
 import captum.attr
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -10,6 +11,7 @@ from torch import nn
 from scale.attribution.catalog import KINDS, METHODS, Method
 from scale.attribution.methods import attention_maps, gradients
 from scale.attribution.methods.attribute import Explained, applicable, attribute, obstacle
+from scale.attribution.metrics.perturbation import removed
 from scale.models.baselines import ResNet
 from scale.models.scale_net import ScaleNet
 from scale.tasks.problem import Problem
@@ -333,15 +335,65 @@ def test_a_baseline_has_no_attention():
         explain(net, images(1, 1, 8, 8), "rollout")
 
 
-def test_gradcam_of_a_resnet_is_captums():
+def test_gradcam_of_a_resnet_is_captums_where_its_cells_look():
     torch.manual_seed(0)
     net, x = ResNet(spatial_dims=3, in_channels=1, outputs=2).eval(), images(2, 1, 9, 12, 10)
     layer = captum.attr.LayerGradCam(Explained(net, BINARY), net.blocks)
     small_map = layer.attribute(x, target=1, relu_attributions=True)
-    expected = captum.attr.LayerAttribution.interpolate(small_map, x.shape[2:], "trilinear")
-    torch.testing.assert_close(explain(net, x, "gradcam"), expected.detach())
+    expected = small_map.detach().numpy()
+    for axis, count in enumerate(x.shape[2:], start=2):  # cell i looks at voxel 8i
+        expected = np.apply_along_axis(
+            lambda line, n=count: np.interp(np.arange(n) / 8, range(len(line)), line), axis, expected
+        )
+    expected = torch.from_numpy(expected).float()
+    torch.testing.assert_close(explain(net, x, "gradcam"), expected)
     guided = explain(net, x, "guided_backprop") * expected
-    torch.testing.assert_close(explain(net, x, "guided_gradcam"), guided.detach())
+    torch.testing.assert_close(explain(net, x, "guided_gradcam"), guided)
+
+
+@pytest.mark.parametrize("place", [(16, 40), (56, 8), (0, 24)])
+def test_gradcam_of_a_resnet_lies_on_what_its_cells_see(place):
+    """Convolutions that pass on their middle alone: each cell sees one pixel, and the map must have its peak there."""
+    net = ResNet(spatial_dims=2, in_channels=1, outputs=2).eval()
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.zeros_(module.weight)
+            middle = module.kernel_size[0] // 2
+            module.weight.data[:, 0, middle, middle] = 1
+    head = next(module for module in net.modules() if isinstance(module, nn.Linear))
+    head.weight.data.copy_(torch.tensor([[0.0], [1.0]]).expand_as(head.weight))
+    x = torch.zeros(1, 1, 64, 64)
+    x[(0, 0, *place)] = 1
+    found = explain(net, x, "gradcam")[0, 0]
+    assert found.max() > 0
+    assert np.unravel_index(found.argmax(), found.shape) == place
+
+
+def test_a_module_in_several_places_is_named():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.relu, self.head = nn.ReLU(), nn.Linear(16, 2)
+
+        def forward(self, x):
+            return self.head(self.relu(self.relu(x.flatten(1)) - 0.5))
+
+    for method in ("deeplift", "consensus"):
+        with pytest.raises(ValueError, match="deeplift and consensus do not apply: Twice uses one ReLU"):
+            explain(Twice(), images(2, 1, 4, 4), method)
+
+
+@pytest.mark.parametrize("baseline", ["blur", "mean"])
+@pytest.mark.parametrize("shape", [(28, 28), (12, 14, 16)])
+def test_a_blank_image_has_a_blank_map(shape, baseline):
+    """What blurring a constant changes is rounding, which the colours' limit would show as strong as any map."""
+    net = small(shape)
+    x = torch.full((2, 1, *shape), 0.7312)
+    x[1, 0, 4, 4] = 3.0
+    for method in ("integrated_gradients", "deeplift", "consensus", "scale_relevance"):
+        found = explain(net, x, method, baseline=removed(x, baseline))
+        assert found[0].abs().max() == 0
+        assert method != "integrated_gradients" or found[1].abs().max() > 0
 
 
 def test_scale_relevance_is_the_product_of_its_parts():

@@ -36,6 +36,24 @@ def test_several_labels_are_looked_at_one_by_one():
     found = selection.telling(labels, probabilities, right=1, wrong=1, uncertain=0, target="predicted")
     assert found == [Choice(0, 0, "right", 0), Choice(1, 0, "wrong", 0), Choice(2, 1, "right", 1)]
 
+    # with a number, samples are chosen for this label alone: why they were chosen is said of what is explained
+    found = selection.telling(labels, probabilities, right=1, wrong=1, uncertain=0, target=1)
+    assert found == [Choice(2, 1, "right", 1)]
+
+
+def test_what_is_said_of_a_sample_is_of_the_explained_label():
+    names = ["a", "b", "c"]
+    found = selection.named(np.array([0, 1, 1]), np.array([0.7, 0.2, 0.9]), 1, names)
+    assert found == (("b", "no b", "b"), pytest.approx(0.8))
+    assert selection.named(np.array([0, 0, 0]), np.array([0.7, 0.2, 0.1]), 0, names) == (("no a", "a", "a"), 0.7)
+    assert selection.named(np.array([2]), np.array([0.7, 0.2, 0.1]), 1, names) == (("c", "a", "b"), 0.7)
+
+
+def test_the_lesion_beside_a_map_is_the_explained_labels():
+    targets = np.array([2, 0])
+    assert selection.whose_lesion(np.array([[1, 1, 1], [0, 1, 0]]), targets).tolist() == [2, 0]
+    assert selection.whose_lesion(np.array([[1], [2]]), targets).tolist() == [1, 2]
+
 
 def test_given_samples_are_found_by_their_place_in_the_split():
     index = np.array([10, 11, 12, 13, 14, 15, 16])

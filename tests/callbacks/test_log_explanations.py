@@ -5,6 +5,7 @@ import sys
 import time
 
 import lightning as L
+import numpy as np
 import pytest
 import torch
 
@@ -157,3 +158,32 @@ def test_maps_of_a_training_are_made_as_scale_explain_makes_them(small, tmp_path
     ((baseline, views),) = asked
     assert baseline.abs().max() > 0  # the blurred samples, not the train mean
     assert list(views) == [(), (0,), (1,), (0, 1)]
+
+
+def test_several_labels_are_named_by_the_one_that_is_explained(small, tmp_path, monkeypatch):
+    """A sample without any label was called one of the first."""
+    from scale.attribution.report import figures
+
+    drawn, draw = [], figures.side_by_side
+
+    def look(picture, maps, *, title, mask, **more):
+        drawn.append((title, mask))
+        return draw(picture, maps, title=title, mask=mask, **more)
+
+    monkeypatch.setattr(figures, "side_by_side", look)
+    labels = ["data.problem=multilabel", "data.num_classes=4"]
+    given = [
+        *labels,
+        "callbacks=explain",
+        "callbacks.explanations.samples=24",
+        "callbacks.explanations.methods=[saliency]",
+    ]
+    train(scale.compose([*small, *given, "logger=none", "trainer.max_epochs=1"]), tmp_path / "run")
+    run = scale.load_run(tmp_path / "run")
+    run.datamodule.setup()
+    split = run.datamodule.splits["val"]
+    assert len(drawn) == len(split.labels) == 24
+    for (title, mask), truth, known in zip(drawn, split.labels, split.masks.gather(np.arange(24)), strict=True):
+        label = int(truth.argmax())
+        assert ("truth: no class 0" in title) == (not truth.any())
+        assert np.array_equal(mask, known == label + 1)

@@ -3,6 +3,8 @@
 import base64
 import io
 import json
+import re
+import shutil
 import tempfile
 import zipfile
 import zlib
@@ -155,3 +157,51 @@ def test_it_listens_on_this_machine_only_unless_asked():
     for host in ("0.0.0.0", "192.168.1.5", "example.org"):
         with pytest.raises(ValueError, match="public=true"):
             check_host(host, public=False)
+
+
+def test_the_map_on_the_page_is_of_the_file_on_the_page(client):
+    """A file that is dropped while the map of another is made."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="the page is driven with playwright")
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("no Chromium to open the page with")
+    text = client[0].get("/").text
+    answer = post(client[0], "a.png", png(np.zeros((28, 28, 3), np.uint8))).json()
+    waiting = {}
+
+    def server(route):
+        name = re.search(r'filename="(\w+)', route.request.post_data).group(1)
+        waiting[route.request.url.rpartition("/")[2], name] = route
+
+    def wait(*key):
+        for _ in range(200):
+            if key in waiting:
+                return waiting.pop(key)
+            view.wait_for_timeout(20)
+        raise AssertionError(f"{key} was not asked for")
+
+    def drop(name):
+        view.set_input_files("#file", {"name": f"{name}.png", "mimeType": "image/png", "buffer": b"x"})
+
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=program, args=["--headless", "--no-sandbox", "--disable-gpu"])
+        view = browser.new_page()
+        view.route("http://page/", lambda route: route.fulfill(body=text, content_type="text/html"))
+        view.route("http://page/predict", server)
+        view.route("http://page/explain", server)
+        view.goto("http://page/")
+        drop("one")
+        wait("predict", "one").fulfill(json={**answer, "predicted": "of one"})
+        late = wait("explain", "one")
+        drop("two")
+        wait("predict", "two").fulfill(json={**answer, "predicted": "of two"})
+        own = wait("explain", "two")
+        late.fulfill(body="map of one", content_type="text/html")
+        view.wait_for_timeout(200)
+        assert view.inner_text("#predicted") == "Predicted: of two"
+        assert view.get_attribute("#viewer", "srcdoc") is None
+        assert view.inner_text("#status") == "two.png: making the map"
+        own.fulfill(body="map of two", content_type="text/html")
+        view.wait_for_selector("#viewer:not([hidden])")
+        assert view.get_attribute("#viewer", "srcdoc") == "map of two"
+        browser.close()

@@ -129,11 +129,12 @@ def test_wandb_table_shows_samples_with_picture_and_map(logged, written):
     files = written.artifacts[f"run-{written.run.run_id}-predictions"]
     found = json.loads(Path(files["predictions.table.json"]).read_text())
     columns, rows = found["columns"], found["data"]
-    assert columns[:7] == ["index", "image", "overlay", "truth", "prediction", "right", "probability"]
+    assert columns[:8] == ["index", "image", "overlay", "explained", "truth", "prediction", "right", "probability"]
     assert columns[7:] == ["p(class 0)", "p(class 1)"]
     assert len(rows) == 6
     saved = np.load(folder / "predictions" / "test.npz")
-    for index, image, overlay, truth, prediction, right, probability, *chances in rows:
+    for index, image, overlay, explained, truth, prediction, right, probability, *chances in rows:
+        assert explained == prediction
         place = list(saved["index"]).index(index)
         assert truth == f"class {saved['labels'][place, 0]}"
         assert prediction == f"class {np.argmax(chances)}"

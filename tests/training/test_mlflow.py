@@ -37,7 +37,7 @@ def test_mlflow_on_sqlite(small, tmp_path):
     there = {path.relative_to(artifacts).as_posix() for path in artifacts.rglob("*") if path.is_file()}
     assert {"config.yaml", "figures/test_roc.png", "model/best.ckpt", "predictions/test.npz"} <= there
     shown = json.loads((artifacts / "predictions.json").read_text())
-    assert {"index", "image", "overlay", "truth", "prediction", "probability"} == set(shown["columns"])
+    assert {"index", "image", "overlay", "explained", "truth", "prediction", "probability"} == set(shown["columns"])
     assert len(shown["data"]) == 4
 
     again = loggers.build_loggers(config, tmp_path / "run", name="other", tags=[])  # as a resumed run does

@@ -7,13 +7,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scale.attribution.methods.grid import InputGrid
+from scale.attribution.methods.grid import InputGrid, between
 from scale.models.baselines import ResNet
 from scale.models.fusion import Fusion
 from scale.models.scale_net import ScaleNet
+
+RESNET_STRIDE = 8  # its three strided convolutions have their middle at voxel 2i, so cell i of the last looks at 8i
 
 
 @contextlib.contextmanager
@@ -41,8 +42,9 @@ def gradcam_stack(model: nn.Module, images: Tensor, target: Tensor, *, net: ResN
     with outputs_of({"layer": layer}) as found:
         scores = model(images.detach().requires_grad_())
     cam = _cam(_gradients(scores, target, [found["layer"]])[0], found["layer"].detach(), channel=1)
-    mode = "bilinear" if images.ndim == 4 else "trilinear"
-    return F.interpolate(cam[:, None], size=images.shape[2:], mode=mode, align_corners=False)[:, 0]
+    for axis, count in enumerate(images.shape[2:], start=1):
+        cam = between(cam, axis, torch.arange(count) / RESNET_STRIDE)
+    return cam
 
 
 def gradcam_stream(model: nn.Module, images: Tensor, target: Tensor, *, net: ScaleNet, stream: str) -> Tensor:

@@ -100,8 +100,20 @@ def guided_backprop(model: nn.Module, images: Tensor, target: Tensor) -> Tensor:
 
 
 def deeplift(model: nn.Module, images: Tensor, target: Tensor, *, baseline: Tensor) -> Tensor:
-    """DeepLift's rescale rule at every ReLU and sigmoid; attention and maxima, no such modules, have their gradient."""
-    maps: Tensor = DeepLift(model).attribute(images, baselines=baseline, target=target)
+    """DeepLift's rescale rule at every ReLU and sigmoid; attention and maxima, no such modules, have their gradient.
+
+    Raises:
+        ValueError: a network that uses one such module in several places, which the rule cannot tell apart.
+    """
+    try:
+        maps: Tensor = DeepLift(model).attribute(images, baselines=baseline, target=target)
+    except RuntimeError as error:
+        if "used more than once in the network" not in str(error):
+            raise
+        raise ValueError(
+            f"deeplift and consensus do not apply: {type(model.get_submodule('net')).__name__} uses one ReLU or "
+            "sigmoid module in several places; give other methods, such as attribution.methods=[integrated_gradients]"
+        ) from error
     return maps
 
 

@@ -146,8 +146,14 @@ class InputGrid:
             if tokens:
                 middle = -(-extent // MIDDLE_STRIDE)
                 place = (place + 0.5) * cells / middle - 0.5
-            place = place.clamp(0, cells - 1)
-            nearby = torch.arange(cells, device=self.device)
-            matrix = (1 - (place[:, None] - nearby).abs()).clamp(min=0).to(values.dtype)  # (S_axis, cells)
-            values = (values.movedim(number, -1) @ matrix.T).movedim(-1, number)
+            values = between(values, number, place)
         return values
+
+
+def between(values: Tensor, axis: int, place: Tensor) -> Tensor:
+    """Values of cells along an axis, linear between them, at places (n,) in cells; beyond the ends the last one's."""
+    cells = values.shape[axis]
+    nearby = torch.arange(cells, device=values.device)
+    place = place.to(values.device).clamp(0, cells - 1)
+    matrix = (1 - (place[:, None] - nearby).abs()).clamp(min=0).to(values.dtype)  # (n, cells)
+    return (values.movedim(axis, -1) @ matrix.T).movedim(-1, axis)

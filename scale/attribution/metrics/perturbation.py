@@ -11,6 +11,7 @@ from scale.models.lifting import gaussian_matrix
 from scale.utils.choices import check_choice
 
 BASELINES = ("blur", "mean", "zero")
+ROUNDING = 1e-5  # normalised values that are nearer are equal: a blank image has no map of rounding errors
 BLUR = 1 / 6  # standard deviation of the blur, in longest edges: wider than a lesion
 
 Score = Callable[[Tensor], Tensor]
@@ -93,12 +94,13 @@ def removed(images: Tensor, baseline: str) -> Tensor:
     if baseline == "zero":
         return torch.zeros_like(images)
     if baseline == "mean":
-        return images.mean(dim=tuple(range(2, images.ndim)), keepdim=True).expand_as(images)
-    width = torch.tensor([BLUR * max(images.shape[2:])], device=images.device)
+        mean = images.mean(dim=tuple(range(2, images.ndim)), keepdim=True)
+        return torch.where((mean - images).abs() < ROUNDING, images, mean)
+    given, width = images, torch.tensor([BLUR * max(images.shape[2:])], device=images.device)
     for axis in range(2, images.ndim):
         matrix = gaussian_matrix(images.shape[axis], width)[0].to(images.dtype)
         images = (images.movedim(axis, -1) @ matrix.T).movedim(-1, axis)
-    return images
+    return torch.where((images - given).abs() < ROUNDING, given, images)
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from scale.attribution.report import files as record
 from scale.attribution.report.colours import is_signed, limit, overlay, window
 from scale.attribution.report.job import Job
 from scale.attribution.report.page import Sample
-from scale.attribution.selection import truths
+from scale.attribution.selection import whose_lesion
 from scale.utils.progress import Progress
 
 if TYPE_CHECKING:
@@ -58,7 +58,8 @@ def write(job: Job, samples: Sequence[Sample], folder: Path, progress: Progress)
     chosen = job.choices[:SAMPLES_SHOWN]
     rows = np.array([choice.row for choice in chosen])
     images, targets = job.images(rows), torch.tensor([choice.target for choice in chosen], device=job.device)
-    truth, places = truths(job.predictions["labels"])[rows], job.predictions["index"][rows]
+    lesions = whose_lesion(job.predictions["labels"][rows], np.array([choice.target for choice in chosen]))
+    places = job.predictions["index"][rows]
     own, methods = job.run.folder.name, shown(job.methods)
     nets = {own: job.run.model.net, **{name: other.model.net for name, other in job.others.items()}}
     maps: dict[str, dict[str, np.ndarray]] = {name: {} for name in nets}
@@ -69,7 +70,7 @@ def write(job: Job, samples: Sequence[Sample], folder: Path, progress: Progress)
             progress.begin(f"comparing runs: {method} of {name}")
             found = job.explainer.maps(method, images, targets, net=net, step=progress.step)
             maps[name][method] = found.sum(dim=1).numpy()
-        caused = job.effects(rows, truth, net=net)
+        caused = job.effects(rows, lesions, net=net)
         pairs = [] if caused is None else zip(caused.drop(), caused.score, strict=True)
         said[name] = [_fall(*pair) for pair in pairs] or [""] * len(rows)
     table = [

@@ -51,7 +51,11 @@ def stream_gate(rows: Rows) -> Figure:
     axes = figure.add_subplot()
     _points(axes, rows, groups, shift=0.0, colour=COLOURS["fine"], label="planar")
     axes.axvline(0.5, color=GREY, linewidth=0.8, linestyle=":", zorder=0)
-    axes.set(xlabel="volumetric   ←   mean stream gate   →   planar", xlim=(-0.01, 1.01), title="Which stream is used")
+    axes.set(
+        xlabel="volumetric   ←   mean stream gate   →   planar",
+        xlim=(-0.01, 1.01),
+        title="Which stream the fusion uses",
+    )
     _plain(axes, groups)
     return figure
 

@@ -89,23 +89,23 @@ class Job:
             return found == (targets + 1).reshape(-1, *(1,) * (found.ndim - 1))
         return found > 0
 
-    def effects(self, rows: np.ndarray, truth: np.ndarray, *, net: nn.Module | None = None) -> Effects | None:
-        """What predictions of rows (N,), true classes (N,), rest on; None where scenes cannot be rendered again.
+    def effects(self, rows: np.ndarray, of: np.ndarray, *, net: nn.Module | None = None) -> Effects | None:
+        """What predictions rest on; None where scenes cannot be rendered again.
 
         Args:
-            rows: of the predictions.
-            truth: their true classes.
+            rows: (N,), of the predictions.
+            of: (N,), the classes or labels whose lesions are taken out and whose scores are looked at.
             net: another network than the run's.
         """
         render = getattr(self.run.datamodule, "counterfactuals", None)
-        masks = self.masks(rows, truth)
+        masks = self.masks(rows, of)
         if render is None or masks is None:
             return None
-        changed = render(self.config.split, self.predictions["index"][rows], truth)
+        changed = render(self.config.split, self.predictions["index"][rows], of)
         return effects(
             (self.explainer if net is None else replace(self.explainer, net=net)).scores,
             {name: self._prepared(images) for name, images in changed.items()},
-            torch.as_tensor(truth.astype(np.int64)),
+            torch.as_tensor(of.astype(np.int64)),
             np.asarray(masks.reshape(len(masks), -1).any(axis=1)),
             batch_size=self.explainer.settings.batch_size,
         )
@@ -190,20 +190,7 @@ def prepare(config: DictConfig) -> Job:
         chosen += [name for name in CONTROLS if name not in chosen]
     if isinstance(config.target, int) and not 0 <= config.target < problem.columns:
         raise ValueError(f"target={config.target} does not exist: the classes are 0 to {problem.columns - 1}")
-    names = [home(folder).name for folder in (config.run, *config.compare)]
-    others = {  # runs whose folders have one name are told apart by their paths
-        name if names.count(name) == 1 else str(folder): load_run(
-            folder, checkpoint=config.checkpoint, allow=config.allow
-        )
-        for name, folder in zip(names[1:], config.compare, strict=True)
-    }
-    for name, other in others.items():
-        if any(other.metrics[key] != run.metrics[key] for key in ("flag", "image_shape", "problem", "num_classes")):
-            raise ValueError(f"compare: {name} is a run on other data than {run.folder.name}")
-        unfit = [method for method in chosen if methods.obstacle(other.model.net, method)]
-        if unfit:
-            raise ValueError(f"compare: {unfit[0]} does not apply to {name}, whose network is another one")
-        other.model.to(device)
+    others = _others(config, run, chosen, device)
     run.model.to(device)
     run.datamodule.setup()
     if config.split not in run.predictions or config.checkpoint != "best":
@@ -232,6 +219,39 @@ def prepare(config: DictConfig) -> Job:
         device=device,
         epoch=_other_epoch(run, config.checkpoint, device),
     )
+
+
+def _others(config: DictConfig, run: Run, chosen: Sequence[str], device: str) -> dict[str, Run]:
+    """The runs to compare, by name. Raises ValueError for one that the same images and methods do not fit."""
+    names = [home(folder).name for folder in (config.run, *config.compare)]
+    others = {  # runs whose folders have one name are told apart by their paths
+        name if names.count(name) == 1 else str(folder): load_run(
+            folder, checkpoint=config.checkpoint, allow=config.allow
+        )
+        for name, folder in zip(names[1:], config.compare, strict=True)
+    }
+    for name, other in others.items():
+        if any(other.metrics[key] != run.metrics[key] for key in ("flag", "image_shape", "problem", "num_classes")):
+            raise ValueError(f"compare: {name} is a run on other data than {run.folder.name}")
+        statistics = zip(_statistics(run), _statistics(other), strict=True)
+        if not all(torch.allclose(own, theirs, atol=0.02) for own, theirs in statistics):
+            raise ValueError(
+                f"compare: {name} normalises its images otherwise than {run.folder.name} (data.normalisation), so that "
+                "the same images would not be the same to both"
+            )
+        unfit = [method for method in chosen if methods.obstacle(other.model.net, method)]
+        if unfit:
+            raise ValueError(f"compare: {unfit[0]} does not apply to {name}, whose network is another one")
+        other.model.to(device)
+    return others
+
+
+def _statistics(run: Run) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation by which a run normalises, as its checkpoint has them."""
+    mean, std = run.datamodule.mean, run.datamodule.std
+    assert mean is not None
+    assert std is not None
+    return mean, std
 
 
 def _other_epoch(run: Run, checkpoint: str, device: str) -> Run | None:

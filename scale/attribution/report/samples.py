@@ -16,7 +16,7 @@ from scale.attribution.report import files as record
 from scale.attribution.report import page
 from scale.attribution.report.figures import sample_title
 from scale.attribution.report.job import Job
-from scale.attribution.selection import predicted, truths
+from scale.attribution.selection import named, whose_lesion
 from scale.utils.files import write_csv
 from scale.utils.progress import Progress
 
@@ -26,17 +26,19 @@ def write(job: Job, folder: Path, progress: Progress) -> list[page.Sample]:
     found, info = job.predictions, job.run.datamodule.info
     rows = np.array([choice.row for choice in job.choices])
     images, targets = job.images(rows), torch.tensor([choice.target for choice in job.choices], device=job.device)
-    places, truth = found["index"][rows], truths(found["labels"])[rows]
+    places = found["index"][rows]
+    lesions = whose_lesion(found["labels"][rows], np.array([choice.target for choice in job.choices]))
     maps = _maps(job, images, targets, places, progress)
     agreements = _agreements(job, images, targets, maps[job.best], progress)
-    effects = job.effects(rows, truth)
+    effects = job.effects(rows, lesions)
     gate = attention_maps.stream_gate(job.run.model.net, images)
-    masks = job.masks(rows, truth)
+    masks = job.masks(rows, lesions)
     raw = job.split.images.gather(places)
     samples, table, label = [], [], job.best.replace("_", " ")
     for number, choice in enumerate(job.choices):
         progress.begin(f"figures of sample {places[number]}")
-        names, shown = _said(job, choice.row, choice.target)
+        own_labels, chance = found["labels"][choice.row], found["probabilities"][choice.row]
+        names, shown = named(own_labels, chance, choice.target, info.labels)
         facts = {"sample": str(places[number]), "chosen as": choice.why, "explained class": names[2]}
         row = {"index": places[number], "chosen": choice.why, "explained": choice.target}
         row |= {"truth": names[0], "prediction": names[1], "probability": shown}
@@ -46,7 +48,7 @@ def write(job: Job, folder: Path, progress: Progress) -> list[page.Sample]:
             row |= {"gate_planar": planar, "gate_volumetric": volumetric}
         if effects is not None and effects.has_lesion[number]:
             row |= _caused(effects, number)
-            facts["log odds of the true class"] = (
+            facts[f"log odds of {'the explained label' if len(own_labels) > 1 else 'the true class'}"] = (
                 f"{effects.score[number]:.1f}, without the lesion {effects.changed['without'][number]:.1f}"
             )
         mask = None if masks is None else masks[number]
@@ -65,8 +67,7 @@ def write(job: Job, folder: Path, progress: Progress) -> list[page.Sample]:
             warning=_warning(job.best, row, width),
         )
         name = f"{places[number]:06d}_{choice.why}"
-        chance = found["probabilities"][choice.row]
-        arrays = {"target": choice.target, "labels": found["labels"][choice.row], "probabilities": chance}
+        arrays = {"target": choice.target, "labels": own_labels, "probabilities": chance}
         own = {method: values[number] for method, values in maps.items()}
         record.write_sample(folder, name, sample, own, orientation=job.run.datamodule.orientation, **arrays)
         record.draw_sample(folder, name, sample, best=job.best, orientation=job.run.datamodule.orientation)
@@ -101,19 +102,6 @@ def _agreements(
     if job.epoch is not None:
         found["epochs"] = stability.over_networks(*given, net=job.epoch.model.net, step=progress.step)
     return found
-
-
-def _said(job: Job, row: int, target: int) -> tuple[list[str], float]:
-    """Names of the true, the predicted and the explained class, and the prediction's probability."""
-    found, labels = job.predictions, job.run.datamodule.info.labels
-    chance, own = found["probabilities"][row], found["labels"][row]
-    truth, guess = (int(values(found[key])[row]) for values, key in ((truths, "labels"), (predicted, "probabilities")))
-    names = [labels[k] for k in (truth, guess, target)]
-    if len(own) == 1:
-        return names, float(chance[guess])
-    said = (own[target] != 0, chance[target] > 0.5)  # the label that is explained, instead of one of many
-    names[:2] = [names[2] if yes else f"no {names[2]}" for yes in said]
-    return names, float(chance[target] if said[1] else 1 - chance[target])
 
 
 def _caused(effects: Effects, number: int) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from scale.utils.progress import Progress
 
 log = logging.getLogger("scale")
 EXPLAINED = {"predicted": "the predicted class", "truth": "the true class"}
+OF_SEVERAL = {"predicted": "the likeliest label", "truth": "the first label that is present"}  # of named samples
 
 
 def write_samples(job: Job, folder: Path, name: str, progress: Progress) -> list[page.Sample]:
@@ -62,6 +63,12 @@ def write_metrics(job: Job, folder: Path, name: str, samples: list[page.Sample],
     _page(job, folder / name, samples, rows, measured=where, effects=effects)
 
 
+def _explained(job: Job) -> str:
+    if job.run.metrics["problem"] != "multilabel":
+        return EXPLAINED[job.config.target]
+    return "the label that each sample was chosen for" if job.config.indices is None else OF_SEVERAL[job.config.target]
+
+
 def _page(
     job: Job,
     path: Path,
@@ -80,9 +87,7 @@ def _page(
         "seed": str(metrics["seed"]),
         "test AUC": f"{metrics['test']['auc']:.3f}",
         "run": job.run.folder.name,
-        "explained": EXPLAINED.get(
-            target, f"class {target} ({info.labels[target]})" if isinstance(target, int) else ""
-        ),
+        "explained": f"class {target} ({info.labels[target]})" if isinstance(target, int) else _explained(job),
     }
     if metrics["problem"] == "binary":
         header["positive class"] = f"1 ({info.labels[1]})"
