@@ -51,3 +51,11 @@ def test_options_of_ones_own_are_written_beside_it(tmp_path):
 def test_a_file_cannot_remove_a_key(tmp_path):
     with pytest.raises(ValueError, match="cannot remove optimizer.weight_decay: set it to null"):
         experiment.write(tmp_path, "best", ["~optimizer.weight_decay"])
+
+
+def test_long_is_the_default_recipe_for_twice_the_samples():
+    found, default = (config.compose(["data=breastmnist", *more]) for more in (["experiment=long"], []))
+    assert found.budget.samples == 2 * default.budget.samples
+    assert found.variant == "twice as long"
+    found.budget, found.variant = default.budget, default.variant
+    assert found == default
