@@ -57,13 +57,13 @@ def roc(
     for c, name in zip(chosen, shown_names, strict=True):
         x, y, _ = roc_curve(truth[:, c], score[:, c])
         curves[name] = (x, y, float(auc(x, y)), _interval(intervals, "auc", c, problem))
-    figure, axes = _figure(curves, caption)
+    figure, axes = _figure(curves, caption, several=truth.shape[1] > 1)
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":", zorder=1)
     if len(curves) == 1:
         low, high = _band(truth[:, chosen[0]], score[:, chosen[0]], precision=False)
         axes.fill_between(GRID, low, high, color=COLOURS[0], alpha=0.15, linewidth=0)
-    _draw(axes, curves, "AUC")
-    axes.set(xlabel="1 - specificity", ylabel="sensitivity", title=_title("ROC", "AUC", "auc", curves, intervals))
+    _draw(axes, curves, "AUC", several=truth.shape[1] > 1)
+    axes.set(xlabel="1 - specificity", ylabel="sensitivity", title=_title("ROC", "auc", curves, truth, intervals))
     plain(axes)
     return figure
 
@@ -84,13 +84,13 @@ def precision_recall(
         precision, recall, _ = precision_recall_curve(truth[:, c], score[:, c], drop_intermediate=True)
         value = float(average_precision_score(truth[:, c], score[:, c]))
         curves[name] = (recall, precision, value, _interval(intervals, "average_precision", c, problem))
-    figure, axes = _figure(curves, caption)
+    figure, axes = _figure(curves, caption, several=truth.shape[1] > 1)
     if len(curves) == 1:
         axes.axhline(truth[:, chosen[0]].mean(), color=GREY, linewidth=0.8, linestyle=":", zorder=1)
         low, high = _band(truth[:, chosen[0]], score[:, chosen[0]], precision=True)
         axes.fill_between(GRID, low, high, color=COLOURS[0], alpha=0.15, linewidth=0)
-    _draw(axes, curves, "AP", drawstyle="steps-post")
-    title = _title("Precision and recall", "AP", "average_precision", curves, intervals)
+    _draw(axes, curves, "AP", several=truth.shape[1] > 1, drawstyle="steps-post")
+    title = _title("Precision and recall", "average_precision", curves, truth, intervals)
     axes.set(xlabel="recall", ylabel="precision", title=title)
     plain(axes)
     return figure
@@ -111,21 +111,21 @@ def _interval(found: bootstrap.Intervals | None, name: str, column: int, problem
     return found.per_class[name][column + (problem == "binary")] if found else None
 
 
-def _figure(curves: Mapping[str, _Curve], caption: Caption | None) -> tuple[Figure, Axes]:
+def _figure(curves: Mapping[str, _Curve], caption: Caption | None, *, several: bool) -> tuple[Figure, Axes]:
     """A column wide, and high enough for a legend below square axes."""
-    below = 0.42 + 0.13 * len(curves) if len(curves) > 1 else 0
+    below = 0.42 + 0.13 * len(curves) if several and curves else 0
     figure = blank(COLUMN, 3.65 + below, caption)
     axes = figure.add_subplot()
     unit_square(axes)
     return figure, axes
 
 
-def _draw(axes: Axes, curves: Mapping[str, _Curve], score: str, *, drawstyle: str = "default") -> None:
+def _draw(axes: Axes, curves: Mapping[str, _Curve], score: str, *, several: bool, drawstyle: str = "default") -> None:
     """The curves, with the score of each in a legend below the axes."""
     for i, (name, (x, y, value, limits)) in enumerate(curves.items()):
         (line,) = axes.plot(x, y, color=colour(i), linestyle=dashes(i), linewidth=1.2, drawstyle=drawstyle)
         line.set_label(f"{shown(value, limits)}  {name}")
-    if len(curves) > 1 and axes.figure is not None:
+    if several and curves and axes.figure is not None:
         axes.figure.legend(
             title=score,
             title_fontsize=7,
@@ -137,10 +137,16 @@ def _draw(axes: Axes, curves: Mapping[str, _Curve], score: str, *, drawstyle: st
         )
 
 
-def _title(what: str, score: str, key: str, curves: Mapping[str, _Curve], intervals: bootstrap.Intervals | None) -> str:
+def _title(
+    what: str, key: str, curves: Mapping[str, _Curve], truth: np.ndarray, intervals: bootstrap.Intervals | None
+) -> str:
+    """The mean over all classes, as the metric is; of some of them, how many there are."""
     values = [value for _, _, value, _ in curves.values()]
     if not values:
         return f"{what}: no class with positives and negatives"
+    score = {"auc": "AUC", "average_precision": "AP"}[key]
+    if len(values) < truth.shape[1]:
+        return f"{what}, mean {score} of {len(values)} of {truth.shape[1]} classes {np.mean(values):.3f}"
     limits = intervals.metrics[key] if intervals else None
     return f"{what}, {'mean ' if len(values) > 1 else ''}{score} {shown(float(np.mean(values)), limits)}"
 
@@ -158,7 +164,7 @@ def _band(truth: np.ndarray, score: np.ndarray, *, precision: bool) -> tuple[np.
                 at = np.searchsorted(hit / hit[-1], GRID - _ROUNDING, side="left")
                 curves.append((hit / np.maximum(hit + alarm, 1))[at])
             else:
-                at = np.searchsorted(alarm / alarm[-1], GRID + _ROUNDING, side="right")
-                curves.append(np.append(0, hit / hit[-1])[at])
+                x, y = (np.append(0, part / part[-1]) for part in (alarm, hit))
+                curves.append(np.interp(GRID + _ROUNDING, x, y))  # a slope where scores are equal
     low, high = np.quantile(np.stack(curves), [0.025, 0.975], axis=0)
     return low, high

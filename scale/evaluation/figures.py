@@ -50,7 +50,7 @@ def confusion(
             text = f"{share[row, column]:.2f}\n{counts[row, column]}" if counts[row, column] else "0"
             colour = "white" if share[row, column] > 0.6 else "0.15" if counts[row, column] else "0.7"
             axes.text(column, row, text, ha="center", va="center", fontsize=8 if k < 5 else 6, color=colour)
-    cut = [short(name) for name in names]
+    cut = unique(names)
     axes.set_xticks(range(k), cut)
     axes.set_yticks(range(k), cut)
     if max(map(len, cut)) > 5:
@@ -175,7 +175,7 @@ def _histograms(
     axes = figure.add_subplot()
     edges = np.linspace(0, 1, 26).tolist()
     for rows, colour, name in ((~truth, COLOURS[0], names[0]), (truth, COLOURS[1], names[1])):
-        axes.hist(score[rows], edges, color=colour, alpha=0.55, label=f"{short(name)} ({rows.sum()})")
+        axes.hist(score[rows], edges, color=colour, alpha=0.55, label=f"{rows.sum()} of {short(name)}")
     axes.axvline(0.5, color=GREY, linewidth=0.9, linestyle=":", label="0.5")
     if threshold is not None and np.isfinite(threshold):
         axes.axvline(threshold, color="black", linewidth=0.9, linestyle="--", label=f"{threshold:.2f}, chosen on val")
@@ -216,7 +216,7 @@ def _sensitivity_specificity(
         for row, value in zip(rows, values, strict=True):
             text = f"{value:.2f}" if np.isfinite(value) else "undefined"
             axes.text(np.nan_to_num(value) + 0.01, row + shift, text, va="center", fontsize=6, color="0.3")
-    axes.set_yticks(rows, [f"{short(name)} ({n})" for name, n in zip(names, positives, strict=True)])
+    axes.set_yticks(rows, [f"{name} ({n})" for name, n in zip(unique(names), positives, strict=True)])
     axes.invert_yaxis()
     axes.set(xlim=(0, 1.12), xlabel="share (threshold 0.5)")
     figure.supylabel("label (number of positives)", fontsize=8)

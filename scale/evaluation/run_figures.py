@@ -94,12 +94,14 @@ def overlaid(curves: Mapping[str, Sequence[Sequence[Mapping[str, float]]]]) -> F
     panels = figure.subplots(1, 2)
     for axes, (key, title) in zip(panels, {"val/loss": "val loss", "val/auc": "val AUC"}.items(), strict=True):
         for number, (name, runs) in enumerate(curves.items()):
-            for i, rows in enumerate(runs):
+            named = key != "val/loss"  # once in the legend
+            for rows in runs:
                 points = [(row["epoch"], row[key]) for row in rows if math.isfinite(row.get(key, math.nan))]
                 if points:
                     (line,) = axes.plot(*zip(*points, strict=True), color=colour(number), linestyle=dashes(number))
                     line.set(linewidth=0.9, alpha=0.8, marker="o" if len(points) < 3 else "", markersize=2)
-                    line.set_label(name if i == 0 and key == "val/loss" else None)
+                    line.set_label(None if named else name)
+                    named = True
         axes.set(xlabel="epoch", title=title)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
         plain(axes)

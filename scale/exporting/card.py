@@ -63,7 +63,7 @@ def _head(metrics: dict[str, Any], title: str, known: catalog.DataSet | None) ->
     results = [
         {"type": name, "value": round(float(metrics["test"][key]), 4)}
         for key, name in (("auc", "roc_auc"), ("acc", "accuracy"))
-        if "test" in metrics
+        if metrics.get("test", {}).get(key) is not None
     ]
     task = {"type": "image-classification"}
     data = {"name": title, "type": metrics["flag"]}
@@ -113,7 +113,7 @@ def _calibration(run: "Run", predictor: Predictor) -> str:
     fitted = predictor.uncertainty
     lines = [
         f"Temperature {fitted.temperature:.3f}, fitted on {fitted.conformal.samples} val samples, which also chose the "
-        f"epoch. Conformal sets promise to hold the true class in {1 - fitted.alpha:.0%} of cases like those."
+        f"epoch. Conformal sets promise to hold the true class in {100 * (1 - fitted.alpha):g} % of cases like those."
     ]
     if "test" in run.predictions:
         found = run.predictions["test"]

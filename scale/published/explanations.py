@@ -7,6 +7,7 @@ from typing import Any
 from scale import runs
 from scale.attribution.catalog import CONTROLS, METHODS
 from scale.published import per_sample, recipe
+from scale.runs.reading import load_yaml
 from scale.utils.files import read_csv, write_csv
 from scale.utils.tables import markdown
 
@@ -20,6 +21,7 @@ SHOWN = {  # what is measured / what it is compared with: heading of the column
     "insertion_auc/random": "insertion, gain on random",
     "randomisation/": "randomisation",
 }
+USUAL = {"split": "test", "checkpoint": "best", "target": "predicted"}  # what tables are of
 Row = Mapping[str, str]
 
 
@@ -32,7 +34,8 @@ def rows_of(folder: str | Path, *, variant: str = "") -> list[Row]:
 
     Raises:
         FileNotFoundError: the run was not explained, or without metrics.
-        ValueError: it has no name of its own though its recipe is not the default one.
+        ValueError: it has no name of its own though its recipe is not the default one, or its maps are not those of the
+            best epoch on test of the predicted classes; or it is no result.
     """
     folder = Path(folder)
     tables = [folder / "explanations" / name for name in ("quality.csv", "against_random.csv")]
@@ -40,6 +43,15 @@ def rows_of(folder: str | Path, *, variant: str = "") -> list[Row]:
         if not path.is_file():
             raise FileNotFoundError(f"{folder} has no explanations/{path.name}: python -m scale.explain run={folder}")
     metrics = runs.read_metrics(folder)
+    runs.check_whole(metrics, folder)
+    asked = folder / "explanations" / runs.CONFIG
+    said = load_yaml(asked) if asked.is_file() else {}
+    other = [f"{key}={said.get(key)}" for key, value in USUAL.items() if said.get(key, value) != value]
+    if other and not variant:
+        raise ValueError(
+            f"{folder} was explained with {', '.join(other)}, and tables are of the predicted classes on test at the "
+            "best epoch: explain it again without that, or give it a name of its own with variant=NAME"
+        )
     run = {name: str(metrics[name]) for name in ("flag", "size", "seed")}
     run |= {"model": metrics["model"]["name"], "variant": recipe.name_of(folder, metrics, given=variant)}
     values = per_sample.read(folder / "explanations")
@@ -61,9 +73,18 @@ def add(folders: Iterable[str | Path], path: Path, *, variant: str = "") -> None
         folders: of runs that were explained.
         path: of the file.
         variant: what the runs are called, where their own configuration does not say.
+
+    Raises:
+        ValueError: as `rows_of`, or two runs that would be seeds of one mean had other images or labels.
     """
-    for folder in folders:
-        new = rows_of(folder, variant=variant)
+    peers: dict[tuple[str, ...], tuple[Path, dict[str, Any]]] = {}
+    checked = [(Path(folder), rows_of(folder, variant=variant)) for folder in folders]
+    for folder, own in checked:
+        mean = tuple(own[0][name] for name in RUN if name != "seed") if own else ()
+        peer, metrics = peers.setdefault(mean, (folder, runs.read_metrics(folder)))
+        if not runs.on_same_data(metrics, runs.read_metrics(folder)):
+            raise ValueError(f"the images or labels of {folder} are not those of {peer}: no mean is over both")
+    for _, new in checked:
         # A method that is measured again replaces all that was known of it: metrics of two settings do not mix.
         places = {(_run(row), row["method"]) for row in new}
         kept = [row for row in read(path) if (_run(row), row["method"]) not in places]

@@ -12,6 +12,7 @@ from scale import runs
 from scale.evaluation import delong, statistics
 from scale.reporting.page import png, render
 from scale.reporting.refresh import positive_class
+from scale.runs.sets import refuse_joint
 from scale.utils.files import write_text
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ def _read(folder: Path) -> _Seed:
         ValueError: it is no result.
     """
     record = runs.read_metrics(folder)
+    refuse_joint(folder, record)
     runs.check_whole(record, folder)
     arrays = runs.read_predictions(folder).get("test")
     if arrays is None:
@@ -135,7 +137,7 @@ def _against_best(rows: Sequence[dict[str, Any]], seeds: Sequence[Sequence[_Seed
     adjusted = statistics.holm([p for i, p in enumerate(tests) if i != best])
     adjusted.insert(best, math.nan)
     for i, row in enumerate(rows):
-        row[f"{score}_p"], row[f"{score}_best"] = adjusted[i], i == best
+        row[f"{score}_p"], row[f"{score}_best"] = adjusted[i], i == best and math.isfinite(means[i])
 
 
 def _ranks(read: Mapping[str, Mapping[str, Sequence[_Seed]]]) -> dict[str, Any] | None:

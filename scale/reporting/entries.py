@@ -16,6 +16,7 @@ FIGURES = ("auc", "acc")
 SEEDS = 3  # fewer are no mean that is ranked
 ABLATION = "an ablation"
 SHOWN = 2  # changed keys in a name
+RESAMPLED = "timm/"  # of models that may be given images of their own size
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def of_ours(rows: Iterable[Mapping[str, str]], ablations: Sequence[str]) -> list
                 selected_on="val",
                 seeds=len(members),
                 pretrained="yes" if any(row["pretrained"] == "yes" for row in members) else members[0]["pretrained"],
-                input_size=int(size),
+                input_size=None if model.startswith(RESAMPLED) else int(size),
                 parameters=int(members[0]["parameters"]),
                 macs=int(members[0]["macs"]),
                 source=f"this project, commit {', '.join(sorted({row['commit'] for row in members}))}",
@@ -179,6 +180,7 @@ def _of_group(flag: str, size: int, method: str, runs: Sequence[Verified]) -> En
         for name in FIGURES
     }
     metrics = runs[0].metrics
+    model = metrics["model"]["name"]
     evidence = {
         "auc": np.mean([part for _, part in parts["auc"]], axis=0),
         "acc": np.mean([right(run) for run in runs], axis=0),
@@ -194,7 +196,7 @@ def _of_group(flag: str, size: int, method: str, runs: Sequence[Verified]) -> En
         selected_on="val",
         seeds=len(runs),
         pretrained="yes" if any(run.pretrained == "yes" for run in runs) else "no",
-        input_size=size,
+        input_size=runs[0].values.get("model.image_size") or (None if model.startswith(RESAMPLED) else size),
         parameters=metrics["model"]["parameters"],
         macs=metrics["model"]["macs"],
         source=", ".join(str(run.folder) for run in runs),
@@ -231,14 +233,15 @@ def _recipe(run: Verified) -> str:
 
 
 def _told_apart(run: Verified, alike: Sequence[Verified]) -> list[str]:
-    """How a recipe differs from the default one, or, where a user named it, from others under the same name."""
+    """How a recipe differs from others under the same name, all of it, and from the default, where that is short."""
     varied = [
         key for key in run.values if any(other.values.get(key, run.values[key]) != run.values[key] for other in alike)
     ]
-    told = [change.partition(" ")[0] for change in run.changes]
-    told += [f"{key}={run.values[key]}" for key in varied if f"{key}={run.values[key]}" not in told]
-    more = len(told) - SHOWN
-    return told if more <= 0 else [*told[:SHOWN], f"and {more} more changes"]
+    apart = [f"{key}={run.values[key]}" for key in varied]
+    told = [text for change in run.changes if (text := change.rpartition(" (")[0]) not in apart]
+    room = max(0, SHOWN - len(apart))
+    more = len(told) - room
+    return [*apart, *told[:room], *([f"and {more} more change{'s' * (more > 1)}"] if more > 0 else [])]
 
 
 def _name(model: str, *parts: str) -> str:

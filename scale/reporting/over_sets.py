@@ -13,6 +13,7 @@ from scale.reporting.entries import FIGURES, Entry
 from scale.reporting.leaderboard import Section
 
 SETS, METHODS = 3, 3  # fewer cannot be told apart by ranks
+DIGITS = 3  # as in the tables: what is equal there is a tie
 TITLES = {"auc": "AUC", "acc": "ACC"}
 
 
@@ -85,7 +86,9 @@ def _largest(size: int, methods: dict[str, dict[str, Entry]]) -> list[Block]:
     for flags, names in sorted(chosen, key=lambda pair: (-len(pair[0]), -len(pair[1]))):
         ordered = [flag for flag in dict.fromkeys(flag for name in names for flag in methods[name]) if flag in flags]
         values = {
-            figure: np.array([[getattr(methods[name][flag], figure) for name in names] for flag in ordered])
+            figure: np.array(
+                [[round(getattr(methods[name][flag], figure), DIGITS) for name in names] for flag in ordered]
+            )
             for figure in FIGURES
         }
         result.append(Block(size, ordered, names, values))

@@ -16,6 +16,7 @@ from scale.published import medmnist as published
 from scale.reporting.page import render
 from scale.reporting.run_figures import run_name
 from scale.runs import read_config, read_environment, read_overrides
+from scale.runs.sets import home, name_in
 from scale.utils.files import write_text
 
 NAME = "report.html"
@@ -37,10 +38,15 @@ METRICS = {
     "log_loss": ("log loss", "in nats; lower is better"),
     "ece": ("calibration error", f"{scoring.BINS} bins of equal width; lower is better; no interval, see below"),
 }
+OF_PROBLEM = {  # what a metric or a figure is where the words above do not say it
+    ("binary", "average_precision"): "area below the precision-recall curve of the positive class",
+    ("multilabel", "balanced_acc"): "mean of sensitivity and specificity, mean over the labels",
+    ("multilabel", "confusion"): "Sensitivity and specificity of each label at the threshold 0.5.",
+}
 CAPTIONS = {
     "history": "Learning curves; the dotted line is the epoch whose weights the run keeps. Epochs count from 0.",
     "roc": "ROC. A band, where there is one curve, holds 95 % of the bootstrapped curves at each specificity.",
-    "precision_recall": "Precision over recall, with the same band; the dotted line is the share of positives.",
+    "precision_recall": "Precision over recall. Of one curve: the same band, and dotted the share of positives.",
     "confusion": "Decisions: upper numbers and colours are shares of the true class, lower numbers counts.",
     "score_distributions": "Predicted probabilities of samples with and without a class.",
     "reliability": "Is a confidence of 0.8 right in 8 of 10? On the diagonal it is.",
@@ -78,11 +84,12 @@ def _content(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
         "classes": {split: _classes(record, split, names) for split in ("test", "val") if split in _assessed(record)},
         "undefined": {split: said for split, said in record.get("undefined", {}).items() if said},
         "thresholds": _thresholds(record, names),
-        "figures": _figures(folder),
+        "figures": _figures(folder, record["problem"]),
         "environment": read_environment(folder),
         "config": OmegaConf.to_yaml(read_config(folder)),
         "repeat": " ".join(["python -m scale.train", *map(shlex.quote, read_overrides(folder))]),
-        "folder": folder.name,
+        "folder": home(folder).name,
+        "set": name_in(folder),
         "made": datetime.now(UTC).isoformat(sep=" ", timespec="minutes"),
         "check": _check(record),
     }
@@ -90,7 +97,8 @@ def _content(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _rows(record: Mapping[str, Any], splits: Sequence[str]) -> list[dict[str, Any]]:
     rows = []
-    for key, (name, meaning) in METRICS.items():
+    for key, (name, usual) in METRICS.items():
+        meaning = OF_PROBLEM.get((record["problem"], key), usual)
         if any(key in record[split] for split in splits):
             limits = {split: record.get("intervals", {}).get(split, {}).get(key) for split in splits}
             values = {split: record[split].get(key) for split in splits}
@@ -130,10 +138,11 @@ def _thresholds(record: Mapping[str, Any], names: Sequence[str]) -> list[dict[st
     return rows
 
 
-def _figures(folder: Path) -> dict[str, dict[str, str]]:
+def _figures(folder: Path, problem: str) -> dict[str, dict[str, str]]:
     """Those in `figures/`, by what they show."""
     found: dict[str, dict[str, str]] = {}
-    for key, caption in CAPTIONS.items():
+    for key, usual in CAPTIONS.items():
+        caption = OF_PROBLEM.get((problem, key), usual)
         for path in (folder / runs.FIGURES / f"{prefix}{key}.png" for prefix in ("", "test_", "val_")):
             if path.is_file() and key not in found:
                 found[key] = {"image": base64.b64encode(path.read_bytes()).decode(), "caption": caption}

@@ -1,11 +1,13 @@
 import csv
 import json
+from types import SimpleNamespace
 
 import pytest
 from omegaconf import OmegaConf
 
 import scale
 from scale import report as command
+from scale.attribution.report import write
 from scale.published import explanations as results
 
 
@@ -82,3 +84,14 @@ def test_a_run_that_was_not_explained(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         command.main()
     assert f"python -m scale.explain run={tmp_path / 'run'}" in capsys.readouterr().err
+
+
+def test_the_page_gives_the_test_auc_of_the_explained_epoch_alone():
+    """That of the best epoch stood on pages of the last; an undefined one ended the job after all its maps."""
+
+    def job(checkpoint, metrics):
+        return SimpleNamespace(config=SimpleNamespace(checkpoint=checkpoint), run=SimpleNamespace(metrics=metrics))
+
+    assert write._score(job("best", {"test": {"auc": 0.8765}})) == {"test AUC": "0.876"}
+    assert write._score(job("last", {"test": {"auc": 0.8765}})) == {"checkpoint": "last"}
+    assert write._score(job("best", {"test": {"auc": None}})) == write._score(job("best", {})) == {}

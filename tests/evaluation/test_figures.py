@@ -94,10 +94,51 @@ def test_band_holds_95_percent_of_the_resampled_curves(precision, monkeypatch):
             rows.append([y[x >= g - 1e-9][-1] if g else np.nan for g in curves.GRID])
         else:
             x, y, _ = roc_curve(truth[order], score[order], sample_weight=drawn, drop_intermediate=False)
-            rows.append([y[x <= g + 1e-9].max() for g in curves.GRID])
+            rows.append(np.interp(curves.GRID + 1e-9, x, y))
     want = np.quantile(np.array(rows)[:, 1:], [0.025, 0.975], axis=0)
     np.testing.assert_allclose(low[1:], want[0], atol=1e-6)
     np.testing.assert_allclose(high[1:], want[1], atol=1e-6)
+
+
+def test_the_band_holds_the_curve_where_scores_are_equal():
+    """Whose curve is a slope, not a step."""
+    truth = np.arange(200) % 2 == 1
+    score = np.where(np.arange(200) % 20 < np.where(truth, 16, 3), 1.0, 0.3)
+    x, y, _ = roc_curve(truth, score)
+    low, high = curves._band(truth, score, precision=False)
+    drawn = np.interp(curves.GRID, x, y)
+    assert (low[1:-1] <= drawn[1:-1] + 1e-9).all()
+    assert (drawn[1:-1] <= high[1:-1] + 1e-9).all()
+
+
+def test_a_mean_over_some_classes_says_so():
+    labels, p, names = sample("multiclass")
+    labels[labels == 2] = 3
+    title = figures.roc(labels, p, "multiclass", names).axes[0].get_title()
+    assert "mean AUC of 8 of 9 classes" in title
+
+
+def test_a_single_curve_of_several_labels_has_its_name():
+    labels, p, names = sample("multilabel")
+    labels[:, 1:] = 0
+    figure = figures.roc(labels, p, "multilabel", names)
+    assert f"mean AUC of 1 of {len(names)}" in figure.axes[0].get_title()
+    assert [names[0][:10] in text.get_text() for text in figure.legends[0].get_texts()] == [True]
+
+
+def test_classes_of_one_beginning_are_told_apart():
+    labels, p, _ = sample("multiclass")
+    names = [f"Malignant neoplasm of the breast, stage {i}" for i in range(9)]
+    for problem, given in (("multiclass", labels), ("multilabel", np.eye(9, dtype=int)[labels[:, 0]])):
+        axes = figures.confusion(given, p, problem, names).axes[0]
+        ticks = [tick.get_text() for tick in axes.get_yticklabels()]
+        assert len(set(ticks)) == 9
+
+
+def test_a_class_whose_name_begins_with_an_underscore_is_in_the_legend():
+    labels, p, _ = sample("binary")
+    figure = figures.score_distributions(labels, p, "binary", ["_a", "b"])
+    assert any("_a" in text.get_text() for text in figure.legends[0].get_texts())
 
 
 def test_roc_draws_the_curves_whose_area_is_the_auc():

@@ -14,7 +14,7 @@ import scale
 from scale.attribution.report.files import QUALITY
 from scale.config import compose
 from scale.export import export
-from scale.exporting import formats, network
+from scale.exporting import card, formats, network
 from scale.exporting.network import VERSION
 from scale.exporting.pretrained import CONFIG, WEIGHTS
 from scale.inference.predictor import Predictor
@@ -209,3 +209,15 @@ def test_a_model_that_cannot_be_is_one_line(change, said, exported, tmp_path):
     with pytest.raises(ValueError, match=said) as caught:
         scale.load_pretrained(folder)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_card_of_an_undefined_auc():
+    metrics = {"flag": "x", "problem": "binary", "model": {"name": "scale"}, "test": {"auc": None, "acc": 0.5}}
+    assert "roc_auc" not in card._head(metrics, "X", None)
+    assert "accuracy" in card._head(metrics, "X", None)
+
+
+def test_what_a_card_promises_is_what_was_asked_for(run2d):
+    run = scale.load_run(run2d)
+    predictor = Predictor.of_runs([run], alpha=0.125)
+    assert "hold the true class in 87.5 % of cases" in card._calibration(run, predictor)

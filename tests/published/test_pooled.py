@@ -1,5 +1,6 @@
 """Pooling over trainings: the interval covers the next training, and the advice is recomputed from the CSV."""
 
+import json
 import re
 from pathlib import Path
 
@@ -169,3 +170,22 @@ def test_the_readme_states_the_lowest_of_the_bounds(published):
     )
     assert said, "README.md has no sentence of advice with a bound"
     assert int(said[1]) == round(100 * min(bounds))
+
+
+@pytest.mark.parametrize(
+    ("metrics", "config", "said"),
+    [
+        ({}, "split: val\ncheckpoint: best\ntarget: predicted\n", "was explained with split=val"),
+        ({}, "split: test\ncheckpoint: last\ntarget: 1\n", "was explained with checkpoint=last, target=1"),
+        ({"fast_dev_run": True}, "split: test\n", "fast_dev_run"),
+    ],
+)
+def test_maps_of_something_else_are_in_no_table(metrics, config, said, tmp_path):
+    (tmp_path / "explanations").mkdir()
+    for name in ("quality.csv", "against_random.csv"):
+        (tmp_path / "explanations" / name).write_text("method,metric\n")
+    (tmp_path / "explanations" / "config.yaml").write_text(config)
+    known = {"flag": "x", "size": 28, "seed": 0, "problem": "binary", "num_classes": 2, "image_shape": [1, 28, 28]}
+    (tmp_path / "metrics.json").write_text(json.dumps({**known, "model": {"name": "scale"}, **metrics}))
+    with pytest.raises(ValueError, match=said):
+        explanations.rows_of(tmp_path)

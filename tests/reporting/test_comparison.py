@@ -1,8 +1,11 @@
 """A sweep's comparison: both kinds of spread, paired tests, and what does not belong is named and left out."""
 
 import html
+import math
 import re
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from runs_made_up import make_run
 
@@ -91,3 +94,10 @@ def test_one_run_has_no_spread_of_seeds_and_no_test(tmp_path):
     assert float(cells[3]) > 0
     comparison.write(tmp_path / "sweep.html", [], title="x")
     assert "No run is finished" in (tmp_path / "sweep.html").read_text()
+
+
+def test_nothing_is_the_best_where_nothing_is_defined():
+    rows = [{"auc": SimpleNamespace(mean=math.nan)} for _ in range(2)]
+    seeds = [[SimpleNamespace(parts={"auc": np.full(4, math.nan)})] for _ in range(2)]
+    comparison._against_best(rows, seeds, "auc")
+    assert [row["auc_best"] for row in rows] == [False, False]

@@ -108,6 +108,25 @@ def test_recipes_of_one_model_are_not_averaged(tmp_path, verified):
     assert rows["scale_tiny, weak, budget.max_epochs=100"] == 3
 
 
+def test_recipes_that_differ_have_names_that_differ(tmp_path):
+    """The third key was left out of both names, and lists were cut at their first blank."""
+    common = ("optimizer.lr=0.01", "optimizer.weight_decay=0.1", "model.planar_widths=[16, 32, 64]")
+    found = [verify(make_run(tmp_path / x, overrides=(*common, f"model.dropout={x}"))) for x in ("0.2", "0.3")]
+    names = sorted(row.method for row in entries.of_runs(found, ()))
+    assert names == [f"scale_tiny, model.dropout={x}, optimizer.lr=0.01, and 1 more change" for x in ("0.2", "0.3")]
+    (row,) = entries.of_runs([verify(make_run(tmp_path / "list", overrides=common[2:]))], ())
+    assert row.method == "scale_tiny, model.planar_widths=[16, 32, 64]"
+
+
+def test_the_size_that_a_backbone_is_given_is_that_of_the_row(tmp_path):
+    given = {"model": {"name": "timm/vit", "parameters": 1, "macs": 1}}
+    run = verify(make_run(tmp_path / "a", **given))
+    (row,) = entries.of_runs([run], ())
+    assert row.input_size is None
+    (row,) = entries.of_runs([dataclasses.replace(run, values={**run.values, "model.image_size": 224})], ())
+    assert row.input_size == 224
+
+
 def test_other_questions_of_one_file_are_not_averaged(tmp_path, verified):
     """`data.problem` and `data.symmetry` are the user's own word for a file, and decide what is learned from it."""
     for key, value in (("symmetry", "upright"), ("problem", "ordinal"), ("fold", 1)):

@@ -57,7 +57,7 @@ def test_published_methods_on_all_images():
     values = {}
     for entry in (entry for section in sections for entry in section.ranked if section.size == 28):
         for trained in {None, entry.pretrained not in ("", "no")}:  # as a name may say or not
-            values[entry.flag, entry.method, entry.input_size, trained] = entry.auc
+            values[entry.flag, entry.method, entry.input_size, trained] = round(entry.auc, 3)
     methods = []
     for name in block.methods:
         method, _, trained = name.rpartition(", ") if name.endswith(tuple(of)) else (name, "", "")
@@ -81,3 +81,10 @@ def test_methods_of_one_name_are_two():
     rows += [row("a", FLAGS[0], 0.6, source="another")]
     (block,) = found(*rows)
     assert block.values["auc"][list(block.flags).index(FLAGS[0]), list(block.methods).index("a")] == 0.8
+
+
+def test_what_is_equal_in_the_tables_is_a_tie():
+    rows = [row(name, flag, auc) for name, auc in (("a", 0.998), ("b", 0.9982), ("c", 0.9)) for flag in FLAGS[:3]]
+    (block,) = found(*rows)
+    ranks = dict(zip(block.methods, block.ranks("auc").average, strict=True))
+    assert ranks == {"a": 1.5, "b": 1.5, "c": 3.0}

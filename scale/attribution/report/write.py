@@ -63,6 +63,14 @@ def write_metrics(job: Job, folder: Path, name: str, samples: list[page.Sample],
     _page(job, folder / name, samples, rows, measured=where, effects=effects)
 
 
+def _score(job: Job) -> dict[str, str]:
+    """The test AUC, which is the best epoch's; of another epoch, that it is another."""
+    if job.config.checkpoint != "best":
+        return {"checkpoint": str(job.config.checkpoint)}
+    auc = job.run.metrics.get("test", {}).get("auc")
+    return {} if auc is None else {"test AUC": f"{auc:.3f}"}
+
+
 def _explained(job: Job) -> str:
     if job.run.metrics["problem"] != "multilabel":
         return EXPLAINED[job.config.target]
@@ -85,7 +93,7 @@ def _page(
         "split": job.config.split,
         "model": metrics["model"]["name"],
         "seed": str(metrics["seed"]),
-        "test AUC": f"{metrics['test']['auc']:.3f}",
+        **_score(job),
         "run": job.run.folder.name,
         "explained": f"class {target} ({info.labels[target]})" if isinstance(target, int) else _explained(job),
     }
