@@ -201,14 +201,14 @@ def main() -> None:
 
 def _named(overrides: Sequence[str]) -> list[str]:
     """`data=FILE.npz` as `data=npz data.path=FILE.npz`, with what its labels ask."""
-    from scale.data import archive, layout
+    from scale.data import archive, companion, layout
 
     given = dict(override.partition("=")[::2] for override in overrides)
     path = Path(given["data"]).expanduser()
     if path.suffix != ".npz" and not path.exists():
         return list(overrides)
     others = [override for override in overrides if not override.startswith("data=")]
-    if "data.problem" not in given:
+    if "data.problem" not in given and companion.read(path) is None:
         keys = sorted(key for key in archive.headers(path) if key.endswith("_labels"))
         labels = [layout.as_labels(key, archive.read_array(path, key)) for key in keys]
         if not labels:

@@ -2,9 +2,9 @@
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from omegaconf import DictConfig
@@ -39,6 +39,7 @@ def export(config: DictConfig) -> list[str]:
         config: composed by `scale.config.compose(..., name="export")`.
 
     Raises:
+        FileExistsError: the folder holds what this command did not write.
         FileNotFoundError: there is no such run, or its test split is not there to compare on.
         ValueError: the format does not exist, or what was written differs from torch.
         ModuleNotFoundError: the format's library is not installed.
@@ -62,12 +63,19 @@ def export(config: DictConfig) -> list[str]:
     deployed, said = network.of_predictor(predictor), network.record(run, predictor)
     folder = Path(config.output).expanduser() if config.output is not None else run.folder / "export"
     name = formats.FILES[config.format]
+    ours = {*formats.FILES.values(), CONFIG, CARD, README}
+    odd = sorted(place.name for place in folder.iterdir() if place.name not in ours) if folder.is_dir() else []
+    if odd or (folder.exists() and not folder.is_dir()):
+        what = f"holds {odd[0]}, which this command did not write" if odd else "is no folder"
+        raise FileExistsError(f"{folder} {what}: give another output=DIR")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with replacing_folder(folder) as fresh:
-        if folder.is_dir():
+        if folder.is_dir() and _same(folder / CONFIG, said):
             _keep(folder, fresh, [file for file in formats.FILES.values() if file != name])
         formats.write(fresh / name, config.format, deployed, said)
-        worst, found = formats.compare(_batches(run), deployed, formats.runner(fresh / name, config.format, deployed))
+        worst, found = formats.compare(
+            _batches(run), deployed, formats.runner(fresh / name, config.format, deployed, said, allow=config.allow)
+        )
         if not worst <= formats.TOLERANCE:
             raise ValueError(f"{name} differs from torch by {worst:.1e} on the test split: it is not kept")
         own = run.predictions["test"]
@@ -95,6 +103,13 @@ def _batches(run: "Run") -> Iterator["np.ndarray"]:
     """The test split as (B, C, *S), uint8."""
     for batch in run.datamodule.eval_dataloader("test"):
         yield batch["image"].numpy()
+
+
+def _same(path: Path, said: Mapping[str, Any]) -> bool:
+    """Whether an earlier call exported the same network."""
+    from scale.utils.files import read_json, strict
+
+    return path.is_file() and read_json(path, cure="delete the folder") == strict(said)
 
 
 def _keep(old: Path, new: Path, names: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import json
 import logging
 import lzma
@@ -131,7 +132,10 @@ class Unpacked:
 
     def __init__(self, source: Path, *, cache: Path | None = None) -> None:
         self.source = source
-        self.folder = (cache or source.parent) / f"{source.stem}.unpacked"
+        # Files of one name from several folders have one cache, and neither may read the other's.
+        place = hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:8]
+        name = source.stem if cache is None else f"{source.stem}-{place}"
+        self.folder = (cache or source.parent) / f"{name}.unpacked"
 
     def arrays(self, keys: Iterable[str]) -> dict[str, Path]:
         """Paths of the npy files of the given arrays; those that are missing are made, by one process at a time.

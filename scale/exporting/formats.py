@@ -4,7 +4,7 @@ import importlib.util
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +52,12 @@ def write(path: Path, name: str, network: Deployed, said: Mapping[str, Any]) -> 
     path.chmod(0o644)  # safetensors gives 0600, but the folder is to be shared
 
 
-def runner(path: Path, name: str, network: Deployed) -> Runner:
-    """What the written file says, in its own runtime."""
+def runner(path: Path, name: str, network: Deployed, said: Mapping[str, Any], *, allow: Sequence[str] = ()) -> Runner:
+    """What the written file says, in its own runtime; weights alone in the network that is built from the record.
+
+    Raises:
+        ValueError: the weights do not fit the network of the record.
+    """
     if name == "onnx":
         import onnxruntime
 
@@ -66,10 +70,18 @@ def runner(path: Path, name: str, network: Deployed) -> Runner:
 
         from safetensors.torch import load_file
 
+        from scale.exporting.pretrained import network_of
+
         module = copy.deepcopy(network)
+        module.net = network_of(path, said["network"], allow)
         for value in module.state_dict().values():
             value.zero_()  # so that a tensor that the file lacks shows
-        module.load_state_dict(load_file(path))
+        try:
+            module.load_state_dict(load_file(path))
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"{path.name} does not fit the network of its record ({reason})") from error
+        module.eval()
     return lambda images: _run(module, images)
 
 

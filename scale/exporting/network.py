@@ -68,9 +68,10 @@ def of_predictor(predictor: Predictor) -> Deployed:
 def record(run: "Run", predictor: Predictor) -> dict[str, Any]:
     """What `config.json` and the metadata of every format say: plain values."""
     from scale.config.keys import plain
+    from scale.tasks.build import net_arguments
 
     metrics = run.metrics
-    network = {**plain(run.config.model), "spatial_dims": len(metrics["image_shape"]) - 1}
+    given = net_arguments(run.config, run.model.problem, image_shape=metrics["image_shape"])
     return {
         "version": VERSION,
         "title": predictor.inputs.title,
@@ -82,7 +83,7 @@ def record(run: "Run", predictor: Predictor) -> dict[str, Any]:
         "preprocessing": predictor.inputs.preprocessing.record(),
         "flips": None if predictor.flips is None else list(predictor.flips),
         "uncertainty": predictor.uncertainty.record(),
-        "network": {**network, "in_channels": metrics["image_shape"][0], "outputs": run.model.problem.outputs},
+        "network": {**plain(run.config.model), **given},
         "flag": metrics["flag"],
         "seed": metrics["seed"],
         "intended_use": "research only",

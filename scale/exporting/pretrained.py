@@ -106,7 +106,7 @@ def _member(folder: Path, said: dict[str, Any], allow: Sequence[str], *, known: 
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    net = _network(folder / CONFIG, said.get("network"), allow)
+    net = network_of(folder / CONFIG, said.get("network"), allow)
     try:
         state = load_file(folder / WEIGHTS)
         mean, std = state.pop("mean"), state.pop("std")
@@ -121,7 +121,7 @@ def _member(folder: Path, said: dict[str, Any], allow: Sequence[str], *, known: 
     return Member(net.eval(), mean, std, reference)
 
 
-def _network(path: Path, said: Any, allow: Sequence[str]) -> "nn.Module":
+def network_of(path: Path, said: Any, allow: Sequence[str]) -> "nn.Module":
     """What a file, perhaps a stranger's, says that the network is."""
     from scale.config import bounds, instantiate, targets
 

@@ -226,7 +226,9 @@ def _merge(
         for place, row in enumerate(good):
             values = {"id": listing.samples[row].name, **found[row]}
             if labels is not None:
-                values["label"] = ";".join(listing.samples[row].labels)
+                several = predictor.problem == "multilabel"  # whose columns may stand in another order in the table
+                texts = map(str, labels[row].tolist()) if several else listing.samples[row].labels
+                values["label"] = ";".join(texts)
             if place == 0:
                 writer.writerow(values)
             writer.writerow(values.values())

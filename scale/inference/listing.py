@@ -33,9 +33,9 @@ def listing_of(given: Path, classes: Sequence[str], *, source: Path | None, spli
     if not given.exists():
         raise FileNotFoundError(f"input={given}: there is no such file or folder")
     if given.suffix.lower() == ".csv":
-        listing = from_table(given, source)
+        listing = from_table(given, source, only=split)
     elif given.is_dir():
-        listing = _folder(given, classes)
+        listing = _folder(given, classes, split)
     elif given.suffix == ".npz" and any(key.endswith("images") for key in archive.headers(given)):
         said = companion.read(given)  # a number is never taken for a class whose name is a number
         listing = named(given, classes if said is None else said["classes"], own=said is not None)
@@ -45,7 +45,6 @@ def listing_of(given: Path, classes: Sequence[str], *, source: Path | None, spli
         listing = Listing([Sample(given.name, (given,))], ())
     if split is not None:
         listing.samples = [sample for sample in listing.samples if sample.split == split]
-        listing.skipped = []
         if not listing.samples:
             raise ValueError(f"split={split}: {given} has no samples of it")
     if not listing.samples and not listing.skipped:
@@ -79,13 +78,13 @@ def labels_of(listing: Listing, classes: Sequence[str], problem: str) -> np.ndar
     return np.array([[numbers[plain(text)]] for (text,) in texts], dtype=np.int64)
 
 
-def _folder(folder: Path, classes: Sequence[str]) -> Listing:
+def _folder(folder: Path, classes: Sequence[str], split: str | None) -> Listing:
     splits = {"train", "val", "valid", "validation", "test"}
     tops = {place.name for place in folder.iterdir() if place.is_dir() and not place.name.startswith(".")}
     below = tops
     if tops and {name.lower() for name in tops} <= splits:
         below = {p.name for top in tops for p in (folder / top).iterdir() if p.is_dir() and not p.name.startswith(".")}
     if below and {plain(name) for name in below} <= set(classes) and not (tops != below and len(tops) == 1):
-        return from_folder(folder)
+        return from_folder(folder, only=split)
     found, skipped = group_files(folder)
     return Listing([Sample(name, paths) for name, paths in found], (), skipped)

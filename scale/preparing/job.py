@@ -125,11 +125,13 @@ def prepare(
             numbers, groups, given, names=encoding.names, fractions=settings.fractions, seed=settings.seed
         )
     table_ = write.Table(listing.columns, chosen, rows, numbers, split, fold, [pool.hashes[row] for row in rows])
-    folder = write.write(output, pool, table_, skipped)
+    # The npz file comes last: where it is, all that says what it means is there, and is its own.
+    folder = write.tables(output, table_, skipped)
     sheet.write(folder / "sheets", pool, rows, numbers, encoding)
     said += _said(encoding, table_, settings, len(skipped))
     record = _record(encoding, settings, how, table_, folder)
     companion.write(output, {"title": title or (source or table or output).stem, **record, "said": said})
+    write.arrays(output, pool, table_)
     pool.remove()
     return Prepared(output, companion.path_of(output), folder, said, skipped)
 

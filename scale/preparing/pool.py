@@ -131,7 +131,8 @@ def read_all(
         into: file in which the process that reads a picture puts it, at the place of its row, instead of returning it.
     """
     chunks = [list(rows[start : start + CHUNK]) for start in range(0, len(rows), CHUNK)]
-    if workers <= 1 or len(chunks) <= 1:
+    in_one_file = bool(rows) and samples[rows[0]].row is not None  # whose arrays each process would hold
+    if workers <= 1 or len(chunks) <= 1 or in_one_file:
         for chunk in chunks:
             yield chunk, _read_chunk(chunk, [samples[row] for row in chunk], how, into)
         return

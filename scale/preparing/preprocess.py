@@ -8,7 +8,7 @@ import numpy as np
 
 from scale.data.orientation import SPL, check_orientation
 from scale.preparing.resample import resample
-from scale.readers.picture import Picture, UnreadableError
+from scale.readers.picture import Picture, UnreadableError, check_size
 
 WINDOWS = {"lung": (-1350.0, 150.0), "bone": (-500.0, 1300.0), "brain": (0.0, 80.0), "soft": (-160.0, 240.0)}  # HU
 CHANNELS = (1, 3)  # grey, RGB
@@ -215,6 +215,7 @@ class Preprocessing:
             pitch = max(length / size for length, size in zip(extent, self.size, strict=True))
             pitch = float(self.spacing) if isinstance(self.spacing, int | float) else pitch
             inner = tuple(max(1, round(length / pitch)) for length in extent)
+        check_size(inner)
         start = tuple((size - count) // 2 for size, count in zip(self.size, inner, strict=True))
         return Geometry(axes, flipped, shape, inner, start, self.size)
 

@@ -45,8 +45,12 @@ class Listing:
     skipped: list[tuple[str, str]] = field(default_factory=list)
 
 
-def from_folder(source: Path) -> Listing:
+def from_folder(source: Path, *, only: str | None = None) -> Listing:
     """Samples of a folder with a subfolder for each class, perhaps below `train`, `val` and `test`.
+
+    Args:
+        source: the folder.
+        only: of this split alone; files of other splits are not looked at.
 
     Raises:
         ValueError: there are no class folders, or splits beside classes.
@@ -67,6 +71,8 @@ def from_folder(source: Path) -> Listing:
     listing.skipped += [(place.name, "lies in no class folder") for place in _visible(source) if place.is_file()]
     tops: list[tuple[Path, str | None]] = [(place, names[place]) for place in given] or [(source, None)]
     for top, split in tops:
+        if only not in (None, split):
+            continue
         for folder in _visible(top):
             if folder.is_dir():
                 _add_class(listing, source, folder, split)
@@ -77,12 +83,13 @@ def from_folder(source: Path) -> Listing:
     return listing
 
 
-def from_table(table: Path, source: Path | None) -> Listing:
+def from_table(table: Path, source: Path | None, *, only: str | None = None) -> Listing:
     """Samples of a CSV file with the column `path`, label columns, and perhaps `group` and `split`.
 
     Args:
         table: the CSV file.
         source: folder that paths are relative to, and in which files without a row are named; the table's own if None.
+        only: of this split alone; rows of other splits are not looked at.
 
     Raises:
         ValueError: it is no CSV file, or lacks a column.
@@ -105,6 +112,8 @@ def from_table(table: Path, source: Path | None) -> Listing:
         split = _SPLIT_NAMES.get((row.get("split") or "").strip().lower(), (row.get("split") or "").strip().lower())
         if not name:
             listing.skipped.append((f"line {place}", "has no path"))
+        elif only is not None and split in SPLITS and split != only:
+            pass
         elif name in seen:
             listing.skipped.append((name, f"is named a second time in line {place}"))
         elif columns and not all(labels):
@@ -148,7 +157,10 @@ def from_npz(path: Path) -> Listing:
         split = prefix[:-1] if whole and prefix[:-1] in SPLITS else None
         for row in range(count):
             texts = tuple(str(value) for value in labels[row].tolist())
-            group = None if groups[row] is None else str(groups[row])
+            if any(text.strip().lower() in ("", "nan", "none", "nat") for text in texts):
+                listing.skipped.append((f"{prefix}images/{row}", "has no label"))
+                continue
+            group = None if groups[row] is None else str(groups[row]).strip() or None
             listing.samples.append(
                 Sample(f"{prefix}images/{row}", (path,), texts, group, split, (f"{prefix}images", row))
             )

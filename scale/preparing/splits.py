@@ -1,11 +1,14 @@
 """Splits and folds: stratified by class, and no group on two sides."""
 
+import logging
 import warnings
 from collections.abc import Sequence
 
 import numpy as np
 
 from scale.data.layout import strata
+
+log = logging.getLogger("scale")
 
 SPLITS = ("train", "val", "test")
 
@@ -88,6 +91,13 @@ def _part(stratum: np.ndarray, codes: np.ndarray, share: float, seed: int, names
     fewest = min(len(np.unique(codes[stratum == value])) for value in np.unique(stratum))
     count = min(max(2, round(1 / share)), fewest)
     parts = _kfold(stratum, codes, count, seed)
+    if fewest < round(1 / share):
+        log.warning(
+            "a class is in %d groups only, so that a split has %.0f %% of the samples, not %.0f %%",
+            fewest,
+            100 / fewest,
+            100 * share,
+        )
     return min(parts, key=lambda rows: (abs(len(rows) / len(stratum) - share), len(set(stratum) - set(stratum[rows]))))
 
 

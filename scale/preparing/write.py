@@ -42,16 +42,20 @@ class Table:
     hashes: Sequence[str]
 
 
-def write(output: Path, pool: Pool, table: Table, skipped: Sequence[tuple[str, str]]) -> Path:
-    """Writes the npz file, and beside it a folder `{stem}.files` with both tables, which it returns.
-
-    Arrays of the npz file: `{split}_images`, `{split}_labels`, `{split}_index` (rows of `samples.csv`), and with folds
-    `{split}_fold`.
-    """
+def tables(output: Path, table: Table, skipped: Sequence[tuple[str, str]]) -> Path:
+    """Writes a folder `{stem}.files` with both tables beside the npz file that is to be, and returns it."""
     folder = output.with_suffix(".files")
     folder.mkdir(exist_ok=True)
     write_skipped(folder / SKIPPED, skipped)
     _write_samples(folder / SAMPLES, table)
+    return folder
+
+
+def arrays(output: Path, pool: Pool, table: Table) -> None:
+    """Writes the npz file.
+
+    Its arrays: `{split}_images`, `{split}_labels`, `{split}_index` (rows of `samples.csv`), with folds `{split}_fold`.
+    """
     compression = zipfile.ZIP_STORED if pool.width * len(table.rows) > STORED else zipfile.ZIP_DEFLATED
     with replacing(output) as file, zipfile.ZipFile(file, "w", compression, compresslevel=1) as archive:
         for split in SPLITS:
@@ -61,13 +65,12 @@ def write(output: Path, pool: Pool, table: Table, skipped: Sequence[tuple[str, s
                 np.lib.format.write_array_header_1_0(member, head)
                 for pictures in pool.batches([table.rows[int(row)] for row in index], _ROWS):
                     member.write(pictures.data.cast("B"))
-            arrays = {"labels": table.labels[index], "index": index}
+            more = {"labels": table.labels[index], "index": index}
             if table.fold is not None:
-                arrays["fold"] = table.fold[index]
-            for name, array in arrays.items():
+                more["fold"] = table.fold[index]
+            for name, array in more.items():
                 with archive.open(f"{split}_{name}.npy", "w") as member:
                     np.lib.format.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
-    return folder
 
 
 def write_skipped(path: Path, skipped: Sequence[tuple[str, str]]) -> None:

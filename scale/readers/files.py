@@ -9,6 +9,7 @@ IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 VOLUMES = (".nii", ".nii.gz")
 ARRAYS = (".npy", ".npz")
 DICOM = (".dcm", ".dicom", ".ima")
+DIRECTORY = "dicomdir"
 SUFFIXES = (*IMAGES, *VOLUMES, *ARRAYS, *DICOM)
 
 
@@ -18,7 +19,8 @@ def kind_of(path: Path) -> str | None:
     for suffixes, kind in ((IMAGES, "image"), (VOLUMES, "nifti"), (ARRAYS, "array"), (DICOM, "dicom")):
         if name.endswith(suffixes):
             return kind
-    return "dicom" if "." not in name and _has_dicom_mark(path) else None
+    # Names such as 1.2.840.113619.10 have no ending; DICOMDIR is a table of contents.
+    return "dicom" if name != DIRECTORY and _has_dicom_mark(path) else None
 
 
 def read(paths: Path | Sequence[Path], *, limit: int | None = None) -> Picture:
@@ -69,7 +71,7 @@ def _read(paths: Path | Sequence[Path]) -> Picture:
 
 
 def _has_dicom_mark(path: Path) -> bool:
-    """Whether a file without an ending begins as DICOM does (PS3.10: a preamble of 128 bytes, then DICM)."""
+    """Whether a file without a known ending begins as DICOM does (PS3.10: a preamble of 128 bytes, then DICM)."""
     try:
         with path.open("rb") as file:
             return file.read(132)[128:] == b"DICM"

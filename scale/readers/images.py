@@ -1,13 +1,17 @@
 """PNG, JPEG, TIFF, BMP and WebP, by Pillow."""
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from scale.readers.picture import Picture, UnreadableError, check_finite, check_size, one_line
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
+_BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
+_UNSIGNED, _SIGNED = 1, 2
 _DEEP = {"I;16": "<u2", "I;16L": "<u2", "I;16B": ">u2", "I;16N": "=u2"}  # Pillow's modes of 16 bits
 
 
@@ -49,10 +53,10 @@ def _values(image: "object") -> np.ndarray:
 
     assert isinstance(image, Image.Image)
     mode = image.mode
-    if mode in _DEEP:
-        return np.asarray(image).astype(np.uint16)
-    if mode in ("I", "F"):
-        return np.asarray(image)
+    if mode in _DEEP or mode in ("I", "F") or getattr(image, "tag_v2", None):
+        deep = _tiff(image)
+        if deep is not None:
+            return deep
     if mode == "1":
         return np.asarray(image.convert("L"))
     if mode in ("LA", "La") or (mode == "L" and "transparency" in image.info):
@@ -64,6 +68,32 @@ def _values(image: "object") -> np.ndarray:
     if mode == "L":
         return np.asarray(image)
     return _grey_if_palette(image if mode == "RGB" else image.convert("RGB"), mode)
+
+
+def _tiff(image: "object") -> np.ndarray | None:
+    """Pixels (H, W) of more than 8 bits, as Pillow has them, but black where they are least; None for other images.
+
+    Raises:
+        UnreadableError: values that Pillow takes for others.
+    """
+    from PIL import Image
+
+    assert isinstance(image, Image.Image)
+    tags: Mapping[int, Any] = getattr(image, "tag_v2", {})  # of a TIFF
+    bits, kind = tags.get(_BITS, (8,))[0], tags.get(_SAMPLE_FORMAT, (_UNSIGNED,))[0]
+    if bits == 8 and kind == _SIGNED:
+        raise UnreadableError("has signed values of 8 bits, which are read as others: store 16 bits or floats")
+    if image.mode not in _DEEP and image.mode not in ("I", "F"):
+        return None
+    values = np.asarray(image)
+    if image.mode == "I" and bits == 32 and kind == _UNSIGNED and (values < 0).any():
+        raise UnreadableError("has unsigned values of 32 bits that are read as negative: store 16 bits or floats")
+    values = values.astype(np.uint16) if image.mode in _DEEP else values
+    if tags.get(_PHOTOMETRIC) != 0:
+        return values
+    if image.mode not in _DEEP:
+        raise UnreadableError("is a TIFF in which white is zero, of more than 16 bits: store black as zero")
+    return np.uint16(65535) - values
 
 
 def _grey_if_palette(image: "object", mode: str) -> np.ndarray:

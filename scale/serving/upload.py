@@ -5,7 +5,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 from scale.readers import Picture, UnreadableError, read
-from scale.readers.files import kind_of
+from scale.readers.files import DIRECTORY, SUFFIXES, kind_of
 
 MAX_FILES = 4000  # of a zipped series
 
@@ -50,9 +50,8 @@ def _unpacked(content: bytes, folder: Path, *, max_bytes: int) -> Path:
     folder.mkdir()
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            members = [
-                m for m in archive.infolist() if not m.is_dir() and not PurePosixPath(m.filename).name.startswith(".")
-            ]
+            names = {member: PurePosixPath(member.filename).name.lower() for member in archive.infolist()}
+            members = [m for m, own in names.items() if not (m.is_dir() or own.startswith(".") or own == DIRECTORY)]
             if not members:
                 raise UnreadableError("is an empty zip file")
             if len(members) > MAX_FILES or sum(member.file_size for member in members) > max_bytes:
@@ -63,7 +62,8 @@ def _unpacked(content: bytes, folder: Path, *, max_bytes: int) -> Path:
                 max_bytes -= len(raw)
                 if max_bytes < 0:
                     raise UnreadableError("unpacks to more bytes than allowed (a decompression bomb)")
-                (folder / f"{number:05d}{_ending(member.filename)}").write_bytes(raw)
+                ending = _ending(member.filename)  # that of 1.2.840.113619.10 is none
+                (folder / f"{number:05d}{ending if ending in SUFFIXES else ''}").write_bytes(raw)
     except (zipfile.BadZipFile, EOFError, OSError, RuntimeError, NotImplementedError, ValueError) as error:
         if isinstance(error, UnreadableError):
             raise

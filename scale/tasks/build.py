@@ -73,18 +73,23 @@ def build_task(
 
 
 def build_net(config: DictConfig, problem: Problem, *, image_shape: Sequence[int]) -> nn.Module:
-    """The network; where several data sets share its trunk, that of one of them.
+    """The network; where several data sets share its trunk, that of one of them."""
+    net: nn.Module = instantiate(config.model, **net_arguments(config, problem, image_shape=image_shape))
+    return net
 
-    A planar stream that images and volumes share is as large for the latter as for the former, and images, which the
-    volumetric stream is not made for, have that stream alone.
+
+def net_arguments(config: DictConfig, problem: Problem, *, image_shape: Sequence[int]) -> dict[str, Any]:
+    """What a network takes beside its configuration.
+
+    Where several data sets share its trunk, a planar stream that images and volumes share is as large for the latter as
+    for the former, and images, which the volumetric stream is not made for, have that stream alone.
     """
     channels, *size = image_shape
     given: dict[str, Any] = {"spatial_dims": len(size), "in_channels": channels, "outputs": problem.outputs}
     if is_joint(config):
         given |= {"lifted_width": 1.0, "lifted_depths": list(config.model.planar_depths)}
         given |= {"streams": "planar", "modality_dropout": 0.0} if len(size) == 2 else {}
-    net: nn.Module = instantiate(config.model, **given)
-    return net
+    return given
 
 
 def build_training(config: DictConfig, datamodule: ImageDataModule) -> ClassificationTask:

@@ -394,7 +394,7 @@ def test_cache_is_used_instead_of_the_folder_beside_the_file(official, tmp_path)
     path, arrays = official
     split = load(path, large=0, cache=tmp_path / "cache" / "deep")["val"]
     np.testing.assert_array_equal(split.images.gather(np.array([2])), arrays["val_images"][[2]])
-    assert (tmp_path / "cache" / "deep" / "vesselmnist3d.unpacked" / "val_images.npy").exists()
+    assert len(list((tmp_path / "cache" / "deep").glob("vesselmnist3d-*.unpacked/val_images.npy"))) == 1
     assert not (tmp_path / "vesselmnist3d.unpacked").exists()
 
 
@@ -669,3 +669,16 @@ def test_processes_that_start_together_share_one_download(server, official):
     assert sums == {hashlib.md5(official[1]["train_images"].tobytes()).hexdigest()}
     assert server.ranges == [None]
     assert left_behind(server.path) == ["vesselmnist3d.npz", "vesselmnist3d.unpacked"]
+
+
+def test_two_files_of_one_name_in_one_cache_are_two(official, tmp_path):
+    """A worker that opened the first one's images again was given the second one's."""
+    path, arrays = official
+    (tmp_path / "other").mkdir()
+    changed = 255 - arrays["val_images"]
+    np.savez(tmp_path / "other" / path.name, **(arrays | {"val_images": changed}))
+    places = (path, tmp_path / "other" / path.name)
+    found = [load(place, large=0, cache=tmp_path / "cache")["val"].images for place in places]
+    again = [pickle.loads(pickle.dumps(part)) for part in found]
+    for part, expected in zip(again, (arrays["val_images"], changed), strict=True):
+        np.testing.assert_array_equal(part.gather(np.arange(len(expected))), expected)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,12 +14,15 @@ from PIL import Image
 import scale
 from scale.attribution.report.files import QUALITY
 from scale.config import compose
+from scale.config.keys import plain
 from scale.export import export
-from scale.exporting import card, formats, network
+from scale.exporting import card, formats, network, pretrained
 from scale.exporting.network import VERSION
 from scale.exporting.pretrained import CONFIG, WEIGHTS
 from scale.inference.predictor import Predictor
 from scale.predict import predict
+from scale.tasks.build import build_net, net_arguments
+from scale.tasks.problem import Problem
 from scale.train import train
 from scale.utils.files import write_csv
 
@@ -142,7 +146,7 @@ def test_a_strangers_files_are_not_believed(exported, tmp_path):
 
 
 def test_what_differs_is_not_kept(run2d, tmp_path, monkeypatch):
-    monkeypatch.setattr(formats, "runner", lambda path, name, net: lambda images: np.full((len(images), 4), 0.25, "f"))
+    monkeypatch.setattr(formats, "runner", lambda *_, **__: lambda images: np.full((len(images), 4), 0.25, "f"))
     with pytest.raises(ValueError, match="differs from torch"):
         run_export(run2d, tmp_path / "m")
     assert not (tmp_path / "m").exists()
@@ -157,7 +161,7 @@ def test_other_runtimes_take_any_batch(run3d, tmp_path, name):
     run_export(run3d, tmp_path / "m", format=name)
     run = scale.load_run(run3d)
     deployed = network.of_predictor(Predictor.of_runs([run]))
-    call = formats.runner(tmp_path / "m" / formats.FILES[name], name, deployed)
+    call = formats.runner(tmp_path / "m" / formats.FILES[name], name, deployed, {})
     if name == "onnx":
         import onnxruntime
 
@@ -221,3 +225,45 @@ def test_what_a_card_promises_is_what_was_asked_for(run2d):
     run = scale.load_run(run2d)
     predictor = Predictor.of_runs([run], alpha=0.125)
     assert "hold the true class in 87.5 % of cases" in card._calibration(run, predictor)
+
+
+def test_nothing_that_the_command_did_not_write_is_deleted(run2d, tmp_path):
+    """`output=` took the place of a whole folder of runs."""
+    shutil.copytree(run2d, tmp_path / "results" / "run")
+    for output in (tmp_path / "results", tmp_path / "results" / "run"):
+        with pytest.raises(FileExistsError, match="which this command did not write: give another output=DIR"):
+            run_export(tmp_path / "results" / "run", output)
+    assert (tmp_path / "results" / "run" / "metrics.json").is_file()
+
+
+def test_weights_of_another_export_are_not_kept_beside_this_one(run2d, tmp_path):
+    run_export(run2d, tmp_path / "m")
+    (tmp_path / "m" / "model.onnx").write_bytes(b"of the same network")
+    run_export(run2d, tmp_path / "m")
+    assert (tmp_path / "m" / "model.onnx").is_file()
+    run_export(run2d, tmp_path / "m", alpha=0.2)
+    assert not (tmp_path / "m" / "model.onnx").exists()
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_set_of_a_joint_run_is_built_from_its_record(dims):
+    """Its network has arguments that the configuration does not have, and could not be read back."""
+    problem = Problem("binary", 2)
+    joint = scale.compose(["data=joint", "data.sets=[breastmnist,vesselmnist3d]", "model=scale_tiny"])
+    shape = (1, *(28,) * dims)
+    net = build_net(joint, problem, image_shape=shape)
+    said = {**plain(joint.model), **net_arguments(joint, problem, image_shape=shape)}
+    again = pretrained.network_of(Path("config.json"), said, ())
+    assert {key: value.shape for key, value in again.state_dict().items()} == {
+        key: value.shape for key, value in net.state_dict().items()
+    }
+
+
+def test_weights_are_read_into_the_network_of_the_record(run2d, exported):
+    """A record of another network passed the check, which read the weights into the network that it had written."""
+    run = scale.load_run(run2d)
+    predictor = Predictor.of_runs([run])
+    deployed, said = network.of_predictor(predictor), network.record(run, predictor)
+    said["network"]["planar_widths"] = [4, 8, 16]
+    with pytest.raises(ValueError, match="does not fit the network of its record"):
+        formats.runner(exported / "model.safetensors", "safetensors", deployed, said)

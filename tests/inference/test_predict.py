@@ -531,3 +531,22 @@ def test_images_of_other_channels_are_no_files(run2d, tmp_path):
     (tmp_path / record.NAME).write_text(json.dumps({**said, "flips": [2]}))
     with pytest.raises(ValueError, match=r"flips=\[2\]: a list of spatial axes, 0 to 1"):
         record.read(tmp_path, metrics)
+
+
+def test_files_that_are_missing_in_a_split_are_said(tmp_path):
+    """A test split of which a part was copied was validated as the whole."""
+    for name in ("a", "c"):
+        Image.new("L", (8, 8)).save(tmp_path / f"{name}.png")
+    lines = ["a.png,x,test", "b.png,x,test", "c.png,,test", "d.png,x,train", "a.png,x,test", "e.png,x,tets"]
+    (tmp_path / "t.csv").write_text("\n".join(["path,label,split", *lines]) + "\n")
+    found = listing_of(tmp_path / "t.csv", ("x", "y"), source=tmp_path, split="test")
+    assert [sample.name for sample in found.samples] == ["a.png"]
+    assert [name for name, _ in found.skipped] == ["b.png", "c.png", "a.png", "e.png"]
+    for split in ("train", "test"):
+        for name in ("x", "y"):
+            (tmp_path / "in" / split / name).mkdir(parents=True)
+            Image.new("L", (8, 8)).save(tmp_path / "in" / split / name / "1.png")
+            (tmp_path / "in" / split / name / "notes.txt").touch()
+    found = listing_of(tmp_path / "in", ("x", "y"), source=None, split="test")
+    assert [sample.name for sample in found.samples] == ["test/x/1.png", "test/y/1.png"]
+    assert [name for name, _ in found.skipped] == ["test/x/notes.txt", "test/y/notes.txt"]

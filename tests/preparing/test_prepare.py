@@ -12,13 +12,15 @@ import pytest
 import yaml
 from PIL import Image
 
-from scale.data import archive
+from scale.data import archive, companion
 from scale.data.own import NpzDataModule
+from scale.preparing import job, pool, splits
 from scale.preparing.datamodule import FolderDataModule
 from scale.preparing.job import prepare
 from scale.preparing.pool import DONE, Pool
-from scale.preparing.samples import from_folder
+from scale.preparing.samples import from_folder, from_npz
 from scale.preparing.settings import Settings
+from scale.readers import UnreadableError, read
 from tests.conftest import REPOSITORY
 
 
@@ -319,3 +321,52 @@ def test_a_prepared_file_keeps_its_classes_names(tmp_path):
     for split in ("train", "val", "test"):
         before, after = (archive.read_array(found.path, f"{split}_labels") for found in (first, again))
         assert (before == after).all()
+
+
+def test_a_call_that_is_stopped_leaves_no_file_with_anothers_companion(tmp_path, monkeypatch):
+    """The npz file stood there first, and what an earlier file's companion said of it was believed."""
+    images_in(tmp_path / "in")
+    run(tmp_path / "out.npz", tmp_path / "in")
+    (tmp_path / "out.npz").unlink()  # as the error says that is given when it exists
+    with monkeypatch.context() as patched:
+        patched.setattr(job.sheet, "write", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(tmp_path / "out.npz", tmp_path / "in", order=("dog", "cat"))
+    assert not (tmp_path / "out.npz").exists()
+    run(tmp_path / "out.npz", tmp_path / "in", order=("dog", "cat"))
+    assert companion.read(tmp_path / "out.npz")["classes"] == ["dog", "cat"]
+
+
+def test_samples_of_an_npz_file_without_a_label_or_a_group(tmp_path):
+    images = np.arange(6 * 16, dtype=np.uint8).reshape(6, 4, 4)
+    labels, groups = np.array([0, 1, np.nan, 1, 0, 1]), np.array(["", "", "a", "a", " ", "b"])
+    np.savez(tmp_path / "in.npz", images=images, labels=labels, groups=groups)
+    listing = from_npz(tmp_path / "in.npz")
+    assert listing.skipped == [("images/2", "has no label")]
+    assert [sample.group for sample in listing.samples] == [None, None, "a", None, "b"]
+
+
+def test_an_npz_file_is_read_by_one_process(tmp_path, monkeypatch):
+    """Each process would hold the whole array."""
+    np.savez(tmp_path / "in.npz", images=np.zeros((80, 4, 4), np.uint8), labels=np.arange(80) % 2)
+    monkeypatch.setattr(pool, "ProcessPoolExecutor", lambda *_, **__: 1 / 0)
+    how = Settings(size=4).preprocessing(2, 4, 1, "as_is")
+    samples = from_npz(tmp_path / "in.npz").samples
+    assert sum(len(rows) for rows, _ in pool.read_all(samples, range(80), how, 4)) == 80
+
+
+def test_a_volume_that_would_be_resampled_to_terabytes_is_a_line(tmp_path):
+    """Voxels in micrometres, and `spacing=1`."""
+    affine = np.diag([100.0, 100.0, 100.0, 1.0])
+    nibabel.save(nibabel.Nifti1Image(np.random.default_rng(0).random((64, 64, 64)), affine), tmp_path / "a.nii.gz")
+    how = Settings(size=28, spacing=1.0).preprocessing(3, 28, 1, "percentiles")
+    with pytest.raises(UnreadableError, match="more than the limit"):
+        how.apply(read(tmp_path / "a.nii.gz"))
+
+
+def test_a_class_in_few_groups_that_decides_the_shares_is_said(caplog):
+    labels = np.repeat([0] * 97 + [1] * 3, 3)[:, None]
+    groups = [str(n // 3) for n in range(300)]
+    given = [None] * 300
+    splits.assign(labels, groups, given, names=("a", "b"), fractions=(0.7, 0.1, 0.2), seed=0)
+    assert "a class is in 3 groups only" in caplog.text

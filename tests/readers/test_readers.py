@@ -181,3 +181,40 @@ def test_damaged_bytes_never_give_a_traceback(tmp_path):
                 whole += 1
     assert said + whole == 7 * 40
     assert said > 100
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_black_is_least_in_a_tiff_whatever_its_depth(bits, tmp_path):
+    """Of 16 bits, those in which white is zero were read as negatives."""
+    stored = np.array([[0, 10, 200, 2**bits - 1]], f"u{bits // 8}")
+    Image.fromarray(stored).save(tmp_path / "a.tif", tiffinfo={262: 1})
+    Image.fromarray(stored).save(tmp_path / "b.tif")
+    raw = bytearray((tmp_path / "b.tif").read_bytes())
+    _set_tag(raw, 262, 0)
+    (tmp_path / "b.tif").write_bytes(raw)
+    assert np.array_equal(read(tmp_path / "a.tif").values, stored)
+    assert np.array_equal(read(tmp_path / "b.tif").values, 2**bits - 1 - stored)
+
+
+def test_values_that_pillow_takes_for_others_are_refused(tmp_path):
+    Image.fromarray(np.array([[1, -2]], np.int32)).save(tmp_path / "a.tif")
+    assert read(tmp_path / "a.tif").values.tolist() == [[1, -2]]
+    raw = bytearray((tmp_path / "a.tif").read_bytes())
+    _set_tag(raw, 339, 1)  # the same bits, unsigned
+    (tmp_path / "a.tif").write_bytes(raw)
+    with pytest.raises(UnreadableError, match="unsigned values of 32 bits"):
+        read(tmp_path / "a.tif")
+    Image.fromarray(np.array([[1, 200]], np.uint8)).save(tmp_path / "b.tif", tiffinfo={339: 2})
+    with pytest.raises(UnreadableError, match="signed values of 8 bits"):
+        read(tmp_path / "b.tif")
+
+
+def _set_tag(raw, tag, value):
+    """Changes a short value in the first directory of a little-endian TIFF."""
+    begin = int.from_bytes(raw[4:8], "little")
+    for entry in range(int.from_bytes(raw[begin : begin + 2], "little")):
+        place = begin + 2 + 12 * entry
+        if int.from_bytes(raw[place : place + 2], "little") == tag:
+            raw[place + 8 : place + 10] = value.to_bytes(2, "little")
+            return
+    raise AssertionError(f"there is no tag {tag}")

@@ -20,6 +20,7 @@ from scale.inference.maps import Explainer
 from scale.inference.predictor import Predictor
 from scale.readers import read
 from scale.serve import check_host
+from scale.serving.upload import read_upload
 from tests.readers.dicom_files import write_series
 
 pytest.importorskip("fastapi", reason="the extra serve is not installed")
@@ -205,3 +206,17 @@ def test_the_map_on_the_page_is_of_the_file_on_the_page(client):
         view.wait_for_selector("#viewer:not([hidden])")
         assert view.get_attribute("#viewer", "srcdoc") == "map of two"
         browser.close()
+
+
+@pytest.mark.parametrize("name", ["1.2.840.113619.{:d}", "CT.1.2.840.{:09d}", "IM{:d}"])
+def test_no_slice_of_a_zipped_series_is_lost_by_its_name(name, run3d, tmp_path):
+    """What stands behind a name's last dot is no ending; the volume was cut off without a word."""
+    volume = np.random.default_rng(0).integers(0, 256, (8, 8, 8)).astype(np.int16)
+    write_series(tmp_path / "s", volume, names=range(8))
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for number, path in enumerate(sorted((tmp_path / "s").iterdir())):
+            archive.write(path, name.format(9_999_997 + number))
+        archive.writestr("DICOMDIR", bytes(128) + b"DICM")
+    found = read_upload("s.zip", packed.getvalue(), max_bytes=10**6, max_values=10**6)
+    assert np.array_equal(found.values, read(tmp_path / "s").values)
