@@ -124,6 +124,7 @@ def _prepare(config: DictConfig, *, batches: int) -> _Network:
     """A network's task, and a data module of random images."""
     import numpy as np
 
+    from scale.data.folds import Selected
     from scale.data.images import Images
     from scale.data.store import Split
     from scale.models.layers import macs, parameters
@@ -138,8 +139,10 @@ def _prepare(config: DictConfig, *, batches: int) -> _Network:
     classes = 2 if problem.name == "multilabel" else problem.num_classes
     labels = np.arange(count * problem.label_width).reshape(count, -1) % classes  # each class occurs
     split = Split(Images(images), labels)
-    datamodule.info, datamodule.splits = info, dict.fromkeys(("train", "val", "test"), split)
-    datamodule.train_indices = np.tile(np.arange(count), rounds)
+    rows = np.tile(np.arange(count), rounds)
+    often = Split(Selected([split.images], rows), labels[rows])
+    datamodule.info, datamodule.splits = info, {"train": split, "val": often, "test": often}
+    datamodule.train_indices = rows
     datamodule.setup()
     task = build_training(config, datamodule)
     return _Network(config, task, datamodule, Speed(parameters(task.net), macs(task.net, shape)))

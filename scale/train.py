@@ -172,7 +172,7 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[st
             else {}
         )
         more = {
-            "best_epoch": best,
+            **best,
             "seconds": {name: round(value, 3) for name, value in seconds.items()},
             **begun,
             "model": {"name": name, **cost},
@@ -210,8 +210,8 @@ def _built(config: DictConfig) -> tuple["ImageDataModule", "ClassificationTask"]
     return datamodule, task
 
 
-def _load_best(trainer: "L.Trainer", task: "ClassificationTask", folder: Path) -> int:
-    """Loads the best epoch's averaged weights into the task; returns the epoch."""
+def _load_best(trainer: "L.Trainer", task: "ClassificationTask", folder: Path) -> dict[str, Any]:
+    """Loads the averaged weights of the best epoch, or of the last where none was kept; returns epoch and which."""
     from scale import runs
     from scale.callbacks.checkpoint import BestAndLast
     from scale.runs import checkpoints
@@ -220,12 +220,14 @@ def _load_best(trainer: "L.Trainer", task: "ClassificationTask", folder: Path) -
     path = folder / runs.CHECKPOINTS / "best.ckpt"
     fast_dev_run = getattr(trainer, "fast_dev_run", False)  # Lightning sets it behind its annotations
     chooses = any(isinstance(callback, BestAndLast) for callback in trainer.checkpoint_callbacks)
-    if not path.exists() and (fast_dev_run or not chooses):  # what the training ended with
+    ended = not path.exists() and (fast_dev_run or not chooses)
+    if ended:  # what the training ended with
         trainer.save_checkpoint(path)
     trainer.strategy.barrier()
     state = checkpoints.read(path)
     task.load_state_dict(state["state_dict"])
-    return int(state["epoch"])
+    # After a training Lightning's epoch is their number.
+    return {"best_epoch": max(int(state["epoch"]) - ended, 0), "selected_on": "nothing" if ended else "val"}
 
 
 def _evaluate(

@@ -210,7 +210,7 @@ def summary(plan: Plan, study: "Study") -> str:
     ]
     best = study.best()
     first = next(
-        (t for t in trials if t.number == 0 and "fixed_params" in t.system_attrs and t.value is not None), None
+        (t for t in trials if t.number == 0 and "fixed_params" in t.system_attrs and t.state.name == "COMPLETE"), None
     )
     if first is not None:
         lines.append(f"the configuration itself (trial 0): val AUC {first.value:.4f}")

@@ -102,3 +102,13 @@ def test_a_gpu_that_is_not_there_is_an_error(capsys):
     with pytest.raises(SystemExit):
         benchmark.main(["models=scale_tiny", "data=phantom2d", "trainer=gpu"])
     assert "no CUDA device is visible" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("sizes", [(16, 128), (64, 16)])
+def test_evaluation_times_as_many_batches_as_training(sizes):
+    """There were batches for one round only, of which one was timed."""
+    batch, evaluated = sizes
+    given = ["model=scale_tiny", "data=phantom2d", f"data.batch_size={batch}", f"data.eval_batch_size={evaluated}"]
+    network = benchmark._prepare(config.compose([*given, *benchmark.ALWAYS]), batches=24)
+    assert len(network.datamodule.val_dataloader()) >= 24
+    assert len(network.datamodule.train_dataloader()) >= 24

@@ -64,6 +64,7 @@ def test_run_folder_holds_the_whole_record(finished):
     assert metrics["epochs"] == 2
     assert metrics["steps"] == 6
     assert metrics["best_epoch"] in (0, 1)
+    assert metrics["selected_on"] == "val"
     assert metrics["model"]["parameters"] > 1000
     assert metrics["model"]["macs"] > 1e5
     assert set(metrics["seconds"]) == {"prepare", "fit", "evaluate"}
@@ -458,3 +459,9 @@ def test_options_that_need_a_network_are_refused_without_one(given, option, monk
         evaluate.main()
     assert ended.value.code == 1
     assert "is for run=... only" in capsys.readouterr().err
+
+
+def test_without_a_callback_that_chooses_the_last_epoch_is_said_to_be_the_last(tmp_path, phantom_root, capsys):
+    metrics = train(scale.compose(_small(phantom_root, "callbacks.checkpoint=null", "report=false")), tmp_path / "run")
+    assert (metrics["best_epoch"], metrics["epochs"], metrics["selected_on"]) == (1, 2, "nothing")
+    assert "of epoch 1, counted from 0, the last one" in capsys.readouterr().out

@@ -168,6 +168,11 @@ def _check_length(trainer: L.Trainer) -> None:
             f"trainer.check_val_every_n_epoch={every}, but the training has {last} epochs: no epoch would be judged on "
             f"val and kept; give at most {last}"
         )
+    if last > 0 and last % every:
+        raise ValueError(
+            f"trainer.check_val_every_n_epoch={every} does not divide the {last} epochs: the last {last % every} would "
+            f"be trained and never judged; give trainer.max_epochs={last - last % every} or another multiple"
+        )
     steps = max(-(-int(trainer.num_training_batches) // trainer.accumulate_grad_batches), 1)  # of an epoch
     given = trainer.max_steps
     if given > 0 and given % steps and (last < 0 or given < last * steps):

@@ -21,6 +21,8 @@ FREEZE = ("none", "trunk", "planar", "volumetric", "all_but_head")  # models.par
 RULES = ("youden", "f1")  # evaluation.calibration's, which import scipy
 MIXED = ("16-mixed", "bf16-mixed", "16", "bf16")  # trainer.precision: Lightning's names of mixed precision
 JOINT = frozenset({"balance", "batch_size", "drop_last", "num_workers", "on_gpu", "seed"})  # of all sets together
+JOINT_DEFAULTS = {"lifted_width": 0.5, "lifted_depths": [0, 1, 1]}  # of `conf/model/_scale.yaml`
+ONE_STREAM = {"fusion": "attention", "auxiliary": True, "lifting": "full", "modality_dropout": 0.0}  # the same, of two
 LARGEST_SEED = 2**32 - 1  # NumPy's
 LEAST = {  # numbers of a configuration of `scale.train`; null is allowed where it says something
     "seed": 0,
@@ -121,7 +123,9 @@ def _of_processes(node: Mapping[str, Any]) -> Iterator[str]:
 
 def _several(trainer: Mapping[str, Any]) -> bool:
     """Whether a training may have more than one process."""
-    return bool(trainer.get("devices", 1) != 1 or trainer.get("num_nodes", 1) != 1)
+    devices = trainer.get("devices", 1)  # a list names them
+    count = len(devices) if isinstance(devices, list) else devices
+    return bool(count != 1 or trainer.get("num_nodes", 1) != 1)
 
 
 def _of_transfer(node: Mapping[str, Any]) -> Iterator[str]:
@@ -145,8 +149,9 @@ def _of_joint(node: Mapping[str, Any]) -> Iterator[str]:
     for key, given in (("init_from", node["init_from"]), ("evaluation.tta", node["evaluation"]["tta"] or None)):
         if given is not None:
             yield f"{key} is not for data=joint: leave it out"
-    if node["compile"]:
+    if node["compile"] or node["task"].get("compile"):
         yield "compile=true is not for data=joint: leave it out"
+    yield from _of_joint_network(data, model)
     for name, callback in node["callbacks"].items():
         if callback and str(callback.get("_target_")).endswith(".LogExplanations"):
             yield (
@@ -155,6 +160,24 @@ def _of_joint(node: Mapping[str, Any]) -> Iterator[str]:
             )
     if _several(trainer):
         yield "data=joint trains on one device: give trainer=cpu or trainer=gpu, with trainer.devices=1"
+
+
+def _of_joint_network(data: Mapping[str, Any], model: Mapping[str, Any]) -> Iterator[str]:
+    """What a joint network does not have: it would be another name for the same network."""
+    width, depths = model.get("lifted_width"), model.get("lifted_depths")
+    if width not in (None, JOINT_DEFAULTS["lifted_width"], 1.0):
+        yield f"model.lifted_width={width} is not for data=joint, whose streams are shared at full width: leave it out"
+    if depths not in (None, JOINT_DEFAULTS["lifted_depths"], model.get("planar_depths")):
+        yield f"model.lifted_depths={depths} is not for data=joint, where they are model.planar_depths: leave it out"
+    names = data.get("sets")
+    if not isinstance(names, list) or any(str(name).endswith("3d") for name in names):
+        return
+    for key, usual in ONE_STREAM.items():
+        if model.get(key, usual) != usual:
+            yield (
+                f"model.{key}={model[key]} changes nothing where data=joint has images alone, which have the planar "
+                "stream alone: leave it out, or add a set of volumes"
+            )
 
 
 def _of_sets(data: Mapping[str, Any]) -> Iterator[str]:

@@ -187,6 +187,8 @@ def _problems(config: DictConfig) -> Iterator[str]:
     """What is wrong with a configuration of `scale.train`: its values, and the arguments of its targets."""
     node: dict[str, Any] = plain(config)
     yield from checks.of_train(node)
+    if node.get("augment") and "_target_" not in node["augment"]:
+        yield f"augment.{next(iter(node['augment']))}: augment=none has no keys; give augment=light, which has"
     for key, value in node.items():
         supplied = SUPPLIED.get(key, frozenset())
         if key in LISTS:

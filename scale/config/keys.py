@@ -27,7 +27,7 @@ _KEYS = {
     # `rank_watch` is in the record of older runs only. That the data are the same is checked by their content.
     Kind.PLACE: """resume rerun allow_changed_code allow paths threads logger evaluation report sweep callbacks.console
         callbacks.rank_watch callbacks.checkpoint.every_n_minutes data.path data.labels data.root data.cache
-        data.download data.verify data.num_workers data.on_gpu data.eval_batch_size""",
+        data.download data.verify data.num_workers data.workers data.on_gpu data.eval_batch_size""",
     Kind.HARDWARE: """trainer.accelerator trainer.devices trainer.num_nodes trainer.strategy trainer.sync_batchnorm""",
     Kind.ARITHMETIC: """trainer.precision trainer.deterministic trainer.benchmark trainer.detect_anomaly
         trainer.profiler trainer.log_every_n_steps trainer.enable_progress_bar trainer.enable_model_summary task.compile

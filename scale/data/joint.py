@@ -22,7 +22,7 @@ class JointDataModule(ImageDataModule):
     """Two or more data sets of the catalog, or phantoms, of any dimensions, channels and problems.
 
     An epoch has as many batches as all train splits together fill. Each is of one set; a set's share of them is that of
-    its size to a power, and at least one. Within a set every sample is drawn once before any is drawn again.
+    its size to a power, and at least one. In an epoch every sample of a set is drawn once before any is drawn again.
 
     Args:
         sets: names.

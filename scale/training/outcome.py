@@ -200,7 +200,8 @@ def table(metrics: Mapping[str, Any]) -> str:
     lines = [head, *(f"{name:16}  {auc:{width}}{acc:{width}}{note}".rstrip() for name, auc, acc, note in rows)]
     if "intervals" in metrics:
         lines.append("in brackets: 95 % of the stratified bootstrap's resamples")
-    lines.append(f"of epoch {metrics['best_epoch']}, counted from 0, chosen on val")
+    how = "chosen on val" if metrics.get("selected_on", "val") == "val" else "the last one"
+    lines.append(f"of epoch {metrics['best_epoch']}, counted from 0, {how}")
     classes = metrics.get("per_class", {}).get("names", [])
     if metrics["problem"] == "binary" and classes:
         lines.append(f"positive class: {classes[1]}")

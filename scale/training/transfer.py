@@ -12,7 +12,9 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
 from scale.models import parts
-from scale.runs import CHECKPOINTS, METRICS, checkpoints, read_metrics, sets
+from scale.models.lifting import shrink_factor
+from scale.models.scale_net import STREAMS
+from scale.runs import CHECKPOINTS, METRICS, checkpoints, read_config, read_metrics, sets
 from scale.runs import inputs as run_inputs
 from scale.runs.reading import ANOTHER, INIT_FROM, check_complete
 from scale.utils.files import read_json, sha256_of, write_json
@@ -187,7 +189,10 @@ def _of_joint(folder: Path, file: Path, metrics: Mapping[str, Any], info: "DataS
     That of images has a planar stream alone; the volumetric one is then taken from that of volumes, if there is one.
     """
     places = [Path(sets.folder_of(folder, name)) for name in sets.names(metrics)]
-    sources = [_of_run(place, file, read_metrics(place)) for place in places]
+    found = {place: read_metrics(place) for place in places}
+    # sets share their stems: what rests for one of them is trained by another one
+    reduced = any(shrink_factor(tuple(each["image_shape"][1:])) > 1 for each in found.values())
+    sources = [_of_run(place, file, each, reduced=reduced) for place, each in found.items()]
     wanted = (None, 3) if info is None else (info.flag, info.spatial_dims)
     nearest = min(sources, key=lambda source: (source.flag != wanted[0], source.spatial_dims != wanted[1]))
     volumes = next((source for source in sources if source.spatial_dims == 3), None)
@@ -198,17 +203,21 @@ def _of_joint(folder: Path, file: Path, metrics: Mapping[str, Any], info: "DataS
     return replace(nearest, state={**parts.own_head(nearest.state, "planar"), **added})
 
 
-def _of_run(folder: Path, file: Path, metrics: dict[str, Any]) -> Source:
+def _of_run(folder: Path, file: Path, metrics: dict[str, Any], *, reduced: bool | None = None) -> Source:
     check_complete(metrics, folder)
+    if reduced is None:
+        reduced = shrink_factor(tuple(metrics["image_shape"][1:])) > 1
+    model = read_config(folder).get("model") or {}
     said = run_inputs.read(folder, metrics)
     state = checkpoints.read(file)
     if (name := sets.name_in(folder)) is not None:
         state = checkpoints.of_member(state, name)
     weights = state["state_dict"]
+    own = {key.removeprefix("net."): value for key, value in weights.items() if key.startswith("net.")}
     return Source(
         file=file,
         sha256=sha256_of(file),
-        state={key.removeprefix("net."): value for key, value in weights.items() if key.startswith("net.")},
+        state=_without_what_rested(own, reduced=reduced, resolution=model.get("planar_resolution")),
         flag=str(metrics["flag"]),
         problem=str(metrics["problem"]),
         classes=tuple(said.classes),
@@ -230,9 +239,28 @@ def _exported(file: Path) -> Source:
             state = {name.removeprefix("net."): opened.get_tensor(name) for name in names}
         classes: Sequence[str] = said["classes"]
         shape = said["image_shape"]
+        resolution = said["network"].get("planar_resolution")
+        state = _without_what_rested(state, reduced=shrink_factor(tuple(shape[1:])) > 1, resolution=resolution)
         return Source(
             file, sha256_of(file), state, str(said["flag"]), str(said["problem"]), tuple(classes), len(shape) - 1
         )
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"init_from={file} is damaged, or not of scale.export ({reason:.160}); {ANOTHER}") from error
+
+
+def _without_what_rested(
+    state: "Mapping[str, Tensor]", *, reduced: bool, resolution: str | None
+) -> "dict[str, Tensor]":
+    """Zeros in the place of weights that were never trained: of a stem whose samples were not reduced the second half.
+
+    At another size they are used; as they were drawn they would be noise.
+    """
+    found = dict(state)
+    for stream in STREAMS:
+        name = f"streams.{stream}.stem.weight"
+        if name in found and not (reduced and (stream != "planar" or resolution != "full")):
+            weight = found[name].clone()
+            weight[:, weight.shape[1] // 2 :] = 0
+            found[name] = weight
+    return found

@@ -189,6 +189,12 @@ def test_a_training_that_val_would_not_judge_is_refused_before_its_first_step(op
         fit(tmp_path, [(0.5, 1.0)] * 2, [BestAndLast()], steps=4, **options)
 
 
+def test_last_epochs_that_val_would_not_judge_are_refused(tmp_path):
+    """They were trained, at the lowest rates, and could never be kept."""
+    with pytest.raises(ValueError, match="does not divide the 5 epochs: the last 1 .*max_epochs=4 or"):
+        fit(tmp_path, [(0.5, 1.0)] * 5, [BestAndLast()], check_val_every_n_epoch=2)
+
+
 @pytest.mark.parametrize("options", [{"check_val_every_n_epoch": 2}, {"max_steps": 4}, {"max_steps": 30}])
 def test_a_training_whose_end_val_judges_is_not(options, tmp_path):
     fit(tmp_path, [(0.5, 1.0)] * 2, [BestAndLast()], steps=4, **options)

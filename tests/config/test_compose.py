@@ -330,3 +330,17 @@ def test_the_command_line_answers_without_torch(case, tmp_path):
     assert text in done.stdout + done.stderr
     assert "LIGHT" in done.stdout
     assert not list(tmp_path.iterdir())  # nothing was started, nothing was written
+
+
+def test_no_augmentation_has_no_keys():
+    """It ended in a TypeError after the run's folder was made."""
+    with pytest.raises(config.ConfigError, match=r"augment\.rotation: augment=none has no keys; give augment=light"):
+        config.compose(["augment=none", "+augment.rotation=10"])
+
+
+@pytest.mark.parametrize("option", ["hardware=graphs", "data=joint"])
+def test_a_device_that_is_named_is_one_device(option):
+    more = ["data.sets=[breastmnist,bloodmnist]"] if option == "data=joint" else []
+    config.compose([option, *more, "trainer=gpu", "trainer.devices=[1]"])
+    with pytest.raises(config.ConfigError, match="one device"):
+        config.compose([option, *more, "trainer=gpu", "trainer.devices=[0,1]"])

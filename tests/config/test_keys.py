@@ -57,3 +57,7 @@ def test_records_of_earlier_versions_are_read_in_todays_words():
     record = OmegaConf.create({"augment": {"quarter_turns": True}, "data": {"balance": "root"}})
     assert in_todays_words(record) == {"augment": {"rotate90": True}, "data": {"balance": "sqrt"}}
     assert in_todays_words(OmegaConf.create({"augment": None})) == {"augment": None}
+
+
+def test_how_many_processes_read_files_is_no_part_of_what_is_trained():
+    assert kind("data.workers") is kind("data.num_workers") is Kind.PLACE

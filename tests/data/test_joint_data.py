@@ -89,6 +89,27 @@ def test_batches_come_as_their_own_set_prepares_them(module):
         (["data.sets=[breastmnist,bloodmnist]", "evaluation.tta=true"], "evaluation.tta is not for data=joint"),
         (["data.sets=[breastmnist,bloodmnist]", "init_from=x"], "init_from is not for data=joint"),
         (["data.sets=[breastmnist,bloodmnist]", "hardware=compile"], "compile=true is not for data=joint"),
+        (["data.sets=[breastmnist,bloodmnist]", "task.compile=true"], "compile=true is not for data=joint"),
+        (
+            ["data.sets=[breastmnist,vesselmnist3d]", "model.lifted_width=0.25"],
+            "lifted_width=0.25 is not for data=joint",
+        ),
+        (
+            ["data.sets=[breastmnist,vesselmnist3d]", "model.lifted_depths=[2,2,2]"],
+            "lifted_depths=[2, 2, 2] is not for data=joint",
+        ),
+        *(
+            (
+                ["data.sets=[breastmnist,bloodmnist]", option],
+                "changes nothing where data=joint has images alone",
+            )
+            for option in (
+                "model.fusion=gate",
+                "model.auxiliary=false",
+                "model.lifting=naive",
+                "model.modality_dropout=0.3",
+            )
+        ),
         (["data.sets=[breastmnist,bloodmnist]", "data.drop_last=false"], "data.drop_last=false is not for data=joint"),
         (
             ["data.sets=[breastmnist,bloodmnist]", "callbacks=explain"],
@@ -130,3 +151,15 @@ def test_what_cannot_be_is_refused_in_a_line(given, line):
 def test_options_of_one_set_alone_are_refused(options, line):
     with pytest.raises(ValueError, match=line):
         JointDataModule(["phantom2d", "phantom3d"], **options)
+
+
+@pytest.mark.parametrize("model", ["scale", "scale_tiny"])
+def test_a_joint_network_of_volumes_may_lack_its_parts(model):
+    from scale.config import checks
+
+    sets = "data.sets=[breastmnist,vesselmnist3d]"
+    for more in ([], ["model.fusion=gate"], ["model.lifted_width=1.0"], ["ablation=naive_lifting"]):
+        compose(["data=joint", sets, f"model={model}", *more])
+    network = compose([f"model={model}"]).model
+    assert {key: network[key] for key in checks.JOINT_DEFAULTS} == checks.JOINT_DEFAULTS
+    assert {key: network[key] for key in checks.ONE_STREAM} == checks.ONE_STREAM

@@ -63,6 +63,32 @@ def test_a_stem_for_other_channels_says_the_same_of_channels_that_are_alike(here
         torch.testing.assert_close(*say, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("dims", [2, 3])
+def test_what_rested_in_the_source_begins_at_zero(dims):
+    """Half of a stem's weights is for samples that are reduced; it was taken over as it had been drawn."""
+    source = net(dims)
+    state = transfer._without_what_rested(source.state_dict(), reduced=False, resolution="reduced")
+    target = net(dims)
+    take_over(target, state, same_dims=True, same_labels=True)
+    x = torch.randn(2, 1, *(28,) * dims)
+    enlarged = x
+    for axis in range(2, 2 + dims):
+        enlarged = enlarged.repeat_interleave(2, dim=axis)  # its blocks have no range, and the small one as their mean
+    torch.testing.assert_close(target(enlarged), source(x), atol=1e-5, rtol=1e-4)
+    stems = [f"streams.{stream}.stem.weight" for stream in ("planar", "volumetric")]
+    for reduced, resolution, rested in ((True, "reduced", [False] * 2), (True, "full", [True, False])):
+        state = transfer._without_what_rested(source.state_dict(), reduced=reduced, resolution=resolution)
+        found = [bool((state[stem].chunk(2, dim=1)[1] == 0).all()) for stem in stems]
+        assert found == rested
+
+
+def test_a_run_is_read_without_what_rested(source):
+    found = transfer.read(source)
+    stem = found.state["streams.planar.stem.weight"]
+    assert (stem[:, stem.shape[1] // 2 :] == 0).all()
+    assert (stem[:, : stem.shape[1] // 2] != 0).any()
+
+
 def test_a_stream_is_taken_over_whole_or_not_at_all():
     target, source = net(), net(planar_widths=(4, 6, 10))
     before = {name: value.clone() for name, value in target.streams["planar"].state_dict().items()}
