@@ -57,6 +57,8 @@ RANGES: dict[str, Range] = {
     "model.lifted_width": Range(0, 8, above=True),
     **dict.fromkeys(("model.fusion_layers", "model.slabs", "model.scales", "model.heads"), FEW),
     "model.dim": WIDTH,
+    "model.in_channels": FEW,  # of an exported network
+    "model.outputs": COUNT,
     "model.image_size": Range(1, 4096, whole=True, null=True),
     "task.label_smoothing": SHARE,
     **dict.fromkeys(("task.auxiliary_weight", "task.gate_entropy", "task.flip_consistency"), Range(0, 1000)),

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from scale.config import checks, schemas, signatures, targets
-from scale.config.keys import LISTS, SHOWN, SUPPLIED, current, key_of, plain, without_own
+from scale.config.keys import LISTS, SHOWN, SUPPLIED, current, flat, key_of, plain, without_own
 from scale.utils.choices import nearest
 from scale.utils.slurm import slurm_job
 
@@ -137,12 +137,14 @@ def instantiate(node: Any, *, allow: Sequence[str] | None = None, **supplied: An
         supplied: further arguments.
 
     Raises:
-        TargetError: a target at or below the node that nobody allowed.
+        TargetError: a target at or below the node that nobody allowed, or text that Hydra would make one of.
     """
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate as hydra_instantiate
 
     settings = plain(node)
+    if any("${" in str(value) for _, value in flat(settings)):  # Hydra would resolve it, after what is checked here
+        raise targets.TargetError(f"{settings.get('_target_')}: an argument holds an interpolation (${{...}})")
     root = node._get_root() if isinstance(node, DictConfig) else None
     if allow is None:
         allow = list(root.get("allow") or ()) if isinstance(root, DictConfig) and root is not node else []

@@ -143,8 +143,9 @@ class Unpacked:
         Raises:
             PermissionError: the folder cannot be written.
             OSError: with errno ENOSPC, the disk is full; what was begun is removed.
-            ValueError: the npz file is damaged.
+            ValueError: the npz file is damaged, or the folder is a symbolic link or has one.
         """
+        self._refuse_links()
         paths = {key: self.folder / f"{key}.npy" for key in keys}
         if self._is_current() and all(path.is_file() for path in paths.values()):
             return paths  # without the lock, so that a finished folder may be read-only
@@ -160,6 +161,7 @@ class Unpacked:
 
     def remember_md5(self, md5: str) -> None:
         """Keeps a verified md5 sum. Raises PermissionError if the folder cannot be written."""
+        self._refuse_links()
         with self._locked():
             self._write_meta({**self._meta(), "md5": md5})
 
@@ -177,6 +179,16 @@ class Unpacked:
 
     def _is_current(self) -> bool:
         return self._meta().get("source") == self._source()
+
+    def _refuse_links(self) -> None:
+        """Raises ValueError before something is deleted or written through a link, which may be a stranger's."""
+        inside = self.folder.iterdir() if self.folder.is_dir() else ()
+        for path in (self.folder, *inside):
+            if path.is_symlink():
+                raise ValueError(
+                    f"{path} is a symbolic link: nothing is read or written through it; delete it, or name another "
+                    "folder with data.cache=<folder>"
+                )
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

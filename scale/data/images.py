@@ -37,10 +37,12 @@ class Images:
             item: shape of one image; may leave out a last axis of length one.
 
         Raises:
-            ValueError: the array is stored column by column, so that one image is spread over the whole file.
+            ValueError: it is no uint8, or stored column by column, so that one image is spread over the whole file.
         """
         with path.open("rb") as file:
             header = read_header(file)
+            if header.dtype != np.uint8:  # objects would be pointers to anywhere
+                raise ValueError(f"{path} holds {header.dtype}, not uint8: delete the folder {path.parent}")
             if header.fortran_order:
                 raise ValueError(f"{path.stem} is stored in Fortran order; save np.ascontiguousarray of it")
             mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

@@ -123,9 +123,11 @@ def _member(folder: Path, said: dict[str, Any], allow: Sequence[str], *, known: 
 
 def network_of(path: Path, said: Any, allow: Sequence[str]) -> "nn.Module":
     """What a file, perhaps a stranger's, says that the network is."""
-    from scale.config import bounds, instantiate, targets
+    from scale.config import bounds, flat, instantiate, targets
 
     node = dict(said) if isinstance(said, dict) else {}
+    if any("${" in str(value) for _, value in flat(node)):
+        raise ValueError(f"{path} holds an interpolation (${{...}}), which an exported network does not")
     target = str(node.get("_target_"))
     if target not in NETWORKS and (targets.listed(target) or not targets.allowed(target, allow)):
         raise ValueError(

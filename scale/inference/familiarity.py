@@ -10,7 +10,6 @@ not fitted to.
 import copy
 import hashlib
 import logging
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scale.data import archive
 from scale.utils.files import exclusive, replacing
 
 if TYPE_CHECKING:
@@ -159,6 +159,9 @@ def data_of(run: "Run") -> "ImageDataModule | str":
     return datamodule
 
 
+LARGEST_WIDTH = 8192  # of features
+
+
 def _measured(run: "Run", datamodule: "ImageDataModule", device: str) -> Reference | None:
     log.info("measuring once how the training data look to the network")
     return measure(run.model.net, datamodule, device=device)
@@ -170,14 +173,16 @@ def _read(run: "Run") -> Reference | None:
     if not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays: dict[str, Any] = {name: file[name] for name in ("center", "whitening", "val", "weights")}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        found = archive.headers(path)
+        width, count = found["center"].shape[0], len(run.predictions["val"]["labels"])
+        shapes = {"center": (width,), "whitening": (width, width), "val": (count,)}
+        if width > LARGEST_WIDTH or any(found[name].shape != shape for name, shape in shapes.items()):
+            return None
+        if found["weights"].nbytes > 1024 or str(archive.read_array(path, "weights")) != _digest(run.model.net):
+            return None
+        arrays: dict[str, Any] = {name: archive.read_array(path, name) for name in shapes}
+    except (OSError, ValueError, KeyError, IndexError):
         return None
-    if str(arrays.pop("weights")) != _digest(run.model.net):
-        return None
-    width, count = arrays["center"].size, len(run.predictions["val"]["labels"])
-    shapes = {"center": (width,), "whitening": (width, width), "val": (count,)}
     sound = all(value.shape == shapes[name] and np.isfinite(value).all() for name, value in arrays.items())
     return Reference(**arrays) if sound else None
 

@@ -1,13 +1,17 @@
 """DICOM images, multi-frame files and series, by pydicom (extra `dicom`)."""
 
 import importlib
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from scale.readers.picture import Picture, UnreadableError, check_not_empty, check_size, one_line
+from scale.readers.picture import Picture, UnreadableError, check_not_empty, check_size, most_values, one_line
+
+_META = 132 + 12  # bytes before what the group's length counts: preamble, DICM and the length itself (PS3.10)
+_BYTES_OF_A_VALUE, _HEADER = 8, 1 << 20  # at most, in a file that is inflated
 
 TOLERANCE = 0.01  # of a slice distance, and of direction cosines
 SIDEWAYS = 0.05  # of a slice distance: how far beside the line through the first and the last slice one may lie
@@ -79,6 +83,7 @@ def _of_slice(path: Path, part: Callable[[Path], Any]) -> Any:
 def _header(path: Path) -> Any:
     check_not_empty(path)
     try:
+        _check_inflated(path)
         header = _library().dcmread(path, stop_before_pixels=True)
         if header.get("Rows") is None or header.get("Columns") is None:
             raise UnreadableError("is a DICOM file without an image (no Rows and Columns)")
@@ -89,6 +94,26 @@ def _header(path: Path) -> Any:
     return header
 
 
+def _check_inflated(path: Path) -> None:
+    """Raises UnreadableError for a deflated file (PS3.5 A.5) that would grow beyond any image; reads it in parts."""
+    from pydicom.filereader import read_file_meta_info
+    from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+    meta = read_file_meta_info(path)
+    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+        return
+    most, grown = _BYTES_OF_A_VALUE * most_values() + _HEADER, 0
+    with path.open("rb") as file:
+        file.seek(_META + int(meta.FileMetaInformationGroupLength))
+        inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+        while (part := file.read(1 << 16)) and not inflate.eof:
+            while part:
+                grown += len(inflate.decompress(part, 1 << 20))
+                part = inflate.unconsumed_tail
+                if grown > most:
+                    raise UnreadableError("is deflated and grows beyond the limit (a decompression bomb)")
+
+
 def _pixels(path: Path) -> np.ndarray:
     """Real values of one file: (H, W), (H, W, 3), (F, H, W) or (F, H, W, 3)."""
     pydicom = _library()
@@ -97,7 +122,8 @@ def _pixels(path: Path) -> np.ndarray:
     try:
         data = pydicom.dcmread(path)
         check_size((int(data.get("NumberOfFrames") or 1), int(data.Rows), int(data.Columns)))
-        stored = pixel_array(data)
+        stored = pixel_array(data, allow_excess_frames=False)
+        check_size(stored.shape)
         stored = stored.astype(stored.dtype.newbyteorder("="), copy=False)
         kind = str(data.get("PhotometricInterpretation", "MONOCHROME2"))
         if kind == "PALETTE COLOR":

@@ -1,5 +1,7 @@
 """NIfTI volumes, by nibabel."""
 
+import gzip
+import struct
 import zlib
 from pathlib import Path
 from typing import Any
@@ -7,6 +9,9 @@ from typing import Any
 import numpy as np
 
 from scale.readers.picture import Picture, UnreadableError, check_finite, check_size, one_line
+
+_HEADER_1, _HEADER_2 = 348, 540  # bytes of the headers of both versions, which they begin with
+_EXTENSIONS = 16 << 20  # bytes before the voxels
 
 
 def read_nifti(path: Path) -> Picture:
@@ -21,6 +26,7 @@ def read_nifti(path: Path) -> Picture:
     from nibabel.wrapstruct import WrapStructError
 
     try:
+        _check_extensions(path)
         image = nibabel.load(path)
         if not isinstance(image, nibabel.Nifti1Image | nibabel.Nifti1Pair):
             raise UnreadableError(f"is {type(image).__name__}, not NIfTI")
@@ -53,3 +59,19 @@ def read_nifti(path: Path) -> Picture:
     if not np.isfinite(affine).all() or not (spacing > 0).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
         raise UnreadableError("has an affine that is not invertible: its orientation is unknown")
     return Picture(values, 3, affine=affine, spacing=tuple(float(step) for step in spacing))
+
+
+def _check_extensions(path: Path) -> None:
+    """Raises UnreadableError where so much stands between header and voxels that nibabel would fill memory with it."""
+    opened = gzip.open if path.name.lower().endswith(".gz") else open
+    with opened(path, "rb") as file:
+        head = file.read(_HEADER_2)
+    for order in "<>":
+        if len(head) >= _HEADER_1 and struct.unpack_from(f"{order}i", head)[0] == _HEADER_1:
+            begins = struct.unpack_from(f"{order}f", head, 108)[0]
+        elif len(head) >= _HEADER_2 and struct.unpack_from(f"{order}i", head)[0] == _HEADER_2:
+            begins = struct.unpack_from(f"{order}q", head, 168)[0]
+        else:
+            continue
+        if not begins <= _EXTENSIONS:
+            raise UnreadableError(f"has its voxels at byte {begins:g} only: it is damaged, or made to fill memory")

@@ -56,6 +56,11 @@ def limited(values: int | None) -> Iterator[None]:
         _limit.reset(token)
 
 
+def most_values() -> int:
+    """Values of one file, at most."""
+    return _limit.get() or MAX_VALUES
+
+
 def check_size(shape: tuple[int, ...]) -> None:
     """Raises UnreadableError before memory is taken for an impossible shape."""
     count = 1
@@ -63,7 +68,7 @@ def check_size(shape: tuple[int, ...]) -> None:
         count *= int(edge)
     if count <= 0:
         raise UnreadableError(f"is empty: its shape is {' x '.join(map(str, shape))}")
-    most = _limit.get() or MAX_VALUES
+    most = most_values()
     if count > most:
         raise UnreadableError(
             f"says it has {' x '.join(map(str, shape))} values: more than the limit of {most:,} (a damaged file "

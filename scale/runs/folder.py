@@ -80,20 +80,23 @@ def reopen(folder: Path) -> FileLock:
     return _lock(folder)
 
 
-def refuse_links(folder: Path) -> None:
-    """Raises ValueError if a run's folder has a symbolic link: what is written into it must not land elsewhere.
+LINKED = frozenset({"wandb", ".submitit"})  # folders of libraries that keep links
 
-    W&B keeps links of its own in `wandb/`, which stay as long as they lead to files of the folder itself.
+
+def refuse_links(folder: Path) -> None:
+    """Raises ValueError if a folder has a symbolic link: what is written into it must not land elsewhere.
+
+    W&B and submitit keep links of their own in folders of theirs, which stay where they lead to files of the folder.
     """
     whole = folder.resolve()
     for place, folders, files in os.walk(folder):
         for path in (Path(place) / name for name in (*folders, *files)):
             if path.is_symlink():
                 inside = Path(os.path.realpath(path)).is_relative_to(whole)
-                if not (inside and "wandb" in path.relative_to(folder).parts[:-1]):
+                if not (inside and LINKED.intersection(path.relative_to(folder).parts[:-1])):
                     raise ValueError(
-                        f"{path} is a symbolic link to {path.readlink()}: nothing is written through links in a run's "
-                        "folder; put the file itself in its place, or delete the link"
+                        f"{str(path)!r} is a symbolic link to {str(path.readlink())!r}: nothing is written through "
+                        "links in a run's folder; put the file itself in its place, or delete the link"
                     )
 
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from scale.config.keys import quoted
+from scale.runs.folder import refuse_links
 from scale.runs.interruption import GRACE_SECONDS, PARENT
 from scale.runs.reading import CHECKPOINTS, CONFIG, METRICS
 
@@ -53,9 +54,13 @@ def start(
 
     Raises:
         BlockingIOError: another process works in the folder.
+        ValueError: the folder is a symbolic link, or has one.
     """
+    if Path(folder).is_symlink():
+        raise ValueError(f"{str(folder)!r} is a symbolic link: a job's folder is none; delete it")
     folder = Path(folder).resolve()
     folder.mkdir(parents=True, exist_ok=True)
+    refuse_links(folder)
     variables = {**os.environ, "PYTHONUNBUFFERED": "1", PARENT: str(os.getpid()), **(environment or {})}
     with contextlib.ExitStack() as stack:
         lock = take(folder / LOCK, patience=patience)

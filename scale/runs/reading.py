@@ -1,6 +1,7 @@
 """The run folder's names, and reading it back: what a file says is checked, as it may be damaged or a stranger's."""
 
 import csv
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,10 @@ def read_overrides(folder: str | Path) -> list[str]:
 def load_yaml(path: Path) -> Any:
     """A YAML file; one ValueError that names the file if it is none."""
     try:
-        return OmegaConf.load(path)
+        text = path.read_text(encoding="utf-8")
+        if "*" in text and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise ValueError("it has aliases, which no record has")  # ten of ten of ten fill memory
+        return OmegaConf.load(io.StringIO(text))
     except (yaml.YAMLError, OmegaConfBaseException, OSError, ValueError, RecursionError, TypeError) as error:
         if isinstance(error, FileNotFoundError):
             raise

@@ -68,6 +68,11 @@ def expand(arguments: Sequence[str]) -> list[str]:
     config = runs.read_config(folder)
     check_config(config, folder)
     kept = [_whole(current(override), config) for override in recorded if key_of(override) not in replaced]
+    if escaped := next((text for text in kept if "${" in text), None):
+        raise ValueError(
+            f"{folder / runs.OVERRIDES} says {escaped!r:.80}: an interpolation is not resolved on the word of a "
+            f"record; give {key_of(escaped)}=... again on your own command line"
+        )
     own_options = get_args_parser().parse_args(others)
     if record.get("config_dir") and not own_options.config_dir:
         raise ValueError(

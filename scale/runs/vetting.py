@@ -18,6 +18,7 @@ from scale.runs.reading import ANOTHER, OVERRIDES
 
 NOT_RECORDED = ("allow", "paths", "resume", "rerun")  # the present command's alone
 WRITING = ("callbacks", "logger")  # groups whose members may be told where to write
+PLACES = ("dirpath", "save_dir", "dir", "root_dir", "log_dir", "filename", "tracking_uri", "artifact_location")
 OPTION = re.compile(r"[\w-]+(/[\w-]+)*")
 
 
@@ -83,7 +84,8 @@ def check(
     for group in WRITING:
         for key, value in flat(config.get(group) or {}, group):
             for text in (item for item in (value if isinstance(value, list) else [value]) if isinstance(item, str)):
-                if not key.endswith("._target_") and _is_place(text) and not _says(text, words):
+                named = key.rpartition(".")[2] in PLACES or _is_place(text)
+                if not key.endswith("._target_") and named and not _says(text, words):
                     raise ValueError(
                         f"{folder} says {key}={text}: a record does not say where something is written; give it on "
                         "your own command line if you want it"

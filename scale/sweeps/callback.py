@@ -20,6 +20,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from scale.config.keys import Kind, key_of, kind
+from scale.runs.folder import refuse_links
 from scale.runs.machine import visible_gpus
 from scale.runs.process import LOCK, take
 from scale.sweeps import report
@@ -114,6 +115,7 @@ def begin(config: DictConfig) -> tuple[Path, int]:
             f"{folder} is not empty ({names}) and holds no sweep: give another folder with hydra.sweep.dir=..., "
             "or none, for a new one"
         )
+    refuse_links(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = take(folder / LOCK, patience=2)  # a job that looks for it takes it for a moment

@@ -17,6 +17,7 @@ from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from scale.runs.folder import refuse_links
 from scale.runs.machine import GPU, parallel, share
 from scale.runs.process import LOCK, is_locked, start, state, stop, take
 from scale.sweeps.callback import Sweep
@@ -89,7 +90,10 @@ def _attempt(config: DictConfig, folder: Path, root: Path, record: Mapping[str, 
     """Runs the job to its end, or until the sweep is to stop; returns the status and its reason."""
     settings, plan = HydraConfig.get(), read(root / PLAN)
     console = folder / CONSOLE
+    if folder.is_symlink():
+        raise ValueError(f"{str(folder)!r} is a symbolic link: a job's folder is none; delete it")
     folder.mkdir(parents=True, exist_ok=True)
+    refuse_links(folder)
     console.touch()
     begins = console.stat().st_size
     alone = str(settings.launcher["_target_"]).endswith("BasicLauncher")

@@ -57,6 +57,7 @@ def logging_to(path: Path | None) -> Iterator[None]:
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
         handlers.append(file)
     kept, level, showwarning = root.handlers, root.level, warnings.showwarning
+    own_level = ours.level
     root.handlers, root.level = handlers, logging.WARNING
     ours.setLevel(logging.INFO if path is not None else logging.ERROR)
     for name in ("lightning.pytorch", "lightning.fabric"):
@@ -69,5 +70,7 @@ def logging_to(path: Path | None) -> Iterator[None]:
         yield
     finally:
         root.handlers, root.level, warnings.showwarning = kept, level, showwarning
+        if path is None:  # or no later warning of this process would be seen
+            ours.setLevel(own_level)
         for handler in handlers[1:]:
             handler.close()

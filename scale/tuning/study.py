@@ -10,6 +10,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from scale.config.keys import Kind, deciding, flat, kind
+from scale.runs.folder import refuse_links
 from scale.tuning.space import foreign
 from scale.utils.choices import nearest
 
@@ -103,6 +104,7 @@ class Study:
             "config": {key: value for key, value in flat(config) if kind(key) not in FREE},
             **({} if content is None else {CONTENT: content}),
         }
+        refuse_links(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / LOCK).touch()

@@ -1,5 +1,6 @@
 """The page of explanations: what the file holds, and what a browser shows when one scrolls, slides and selects."""
 
+import logging
 import re
 import shutil
 from dataclasses import replace
@@ -140,6 +141,7 @@ def test_bad_input_writes_nothing(tmp_path):
 
 def test_a_large_page_says_so(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(page, "LARGE", 1000)
+    caplog.set_level(logging.WARNING, logger="scale")
     written(tmp_path)
     assert "fewer samples or methods" in caplog.text
 

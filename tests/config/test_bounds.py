@@ -92,6 +92,12 @@ def test_every_bounded_key_is_one_of_the_configuration():
     for choice in choices:
         more = ["data=breastmnist", "model.name=x"] if "timm" in choice else []
         known |= {key for key, _ in config.flat(config.plain(compose_unchecked([choice, *more])))}
-    extra = {"optimizer.eps", "optimizer.betas", *(f"trainer.{name}" for name in bounds.BATCHES)}
+    extra = {
+        "optimizer.eps",
+        "optimizer.betas",
+        "model.in_channels",
+        "model.outputs",
+        *(f"trainer.{name}" for name in bounds.BATCHES),
+    }
     extra |= {f"trainer.{name}" for name in ("overfit_batches", "val_check_interval", "min_epochs", "min_steps")}
     assert {*bounds.RANGES, *bounds.LISTED} - known - extra == set()

@@ -29,7 +29,7 @@ def test_every_key_of_the_table_exists():
     together = config.compose(["data=joint", "data.sets=[phantom2d,phantom3d]"])
     present |= {key for key, _ in flat(plain(together))}
     present |= {"data.path", "callbacks.rank_watch", "trainer.strategy", "trainer.num_nodes", "trainer.sync_batchnorm"}
-    present |= {"trainer.profiler", "data.labels"}
+    present |= {"trainer.profiler", "data.labels", "data.workers"}
     present |= {"logger.any"}  # none by default
     unknown = [key for key in KINDS if not any(place == key or place.startswith(f"{key}.") for place in present)]
     assert not unknown

@@ -682,3 +682,32 @@ def test_two_files_of_one_name_in_one_cache_are_two(official, tmp_path):
     again = [pickle.loads(pickle.dumps(part)) for part in found]
     for part, expected in zip(again, (arrays["val_images"], changed), strict=True):
         np.testing.assert_array_equal(part.gather(np.arange(len(expected))), expected)
+
+
+def test_an_unpacked_array_of_objects_is_not_read(official):
+    """Its bytes would be taken for pointers."""
+    path, _ = official
+    load(path, large=0)
+    target = path.parent / "vesselmnist3d.unpacked" / "train_images.npy"
+    shape = np.load(target, mmap_mode="r").shape
+    with target.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|O", "fortran_order": False, "shape": shape})
+        file.write(b"A" * (8 * int(np.prod(shape))))
+    with pytest.raises(ValueError, match="holds object, not uint8: delete the folder"):
+        load(path, large=0)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_nothing_is_unpacked_or_deleted_through_a_link(inside, official, tmp_path):
+    path, _ = official
+    victim, folder = tmp_path / "victim", path.parent / "vesselmnist3d.unpacked"
+    victim.mkdir()
+    np.save(victim / "mine.npy", np.zeros(3))
+    if inside:
+        folder.mkdir()
+        (folder / "train_images.npy").symlink_to(victim / "mine.npy")
+    else:
+        folder.symlink_to(victim)
+    with pytest.raises(ValueError, match="is a symbolic link"):
+        load(path, large=0)
+    assert [file.name for file in victim.iterdir()] == ["mine.npy"]

@@ -1,6 +1,7 @@
 """A run as one file: the same probabilities, its metadata, its card, and reading it back."""
 
 import json
+import pickle
 import shutil
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from PIL import Image
 
 import scale
 from scale.attribution.report.files import QUALITY
-from scale.config import compose
+from scale.config import compose, instantiate
 from scale.config.keys import plain
+from scale.config.targets import TargetError
 from scale.export import export
 from scale.exporting import card, formats, network, pretrained
 from scale.exporting.network import VERSION
@@ -267,3 +269,38 @@ def test_weights_are_read_into_the_network_of_the_record(run2d, exported):
     said["network"]["planar_widths"] = [4, 8, 16]
     with pytest.raises(ValueError, match="does not fit the network of its record"):
         formats.runner(exported / "model.safetensors", "safetensors", deployed, said)
+
+
+@pytest.mark.parametrize("place", ["x", "dropout", "planar_widths"])
+def test_text_that_hydra_would_make_a_target_of_is_none(place, exported, tmp_path):
+    """An interpolation was resolved behind the check of the targets, and what it named was called."""
+    with (tmp_path / "p.pkl").open("wb") as file:
+        pickle.dump(Evil(tmp_path / "marker"), file)
+    folder = shutil.copytree(exported, tmp_path / "m")
+    said = json.loads((folder / CONFIG).read_text())
+    text = f"${{oc.create:{{_target_:pandas.read_pickle,filepath_or_buffer:{tmp_path / 'p.pkl'}}}}}"
+    said["network"][place] = [text] if place == "planar_widths" else text
+    (folder / CONFIG).write_text(json.dumps(said))
+    with pytest.raises(ValueError, match=r"config\.json holds an interpolation"):
+        scale.load_pretrained(folder)
+    with pytest.raises(TargetError, match="an argument holds an interpolation"):
+        instantiate({"_target_": "scale.models.baselines.ResNet", "x": text})
+    assert not (tmp_path / "marker").exists()
+
+
+class Evil:
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return Path.touch, (self.marker,)
+
+
+@pytest.mark.parametrize("key", ["outputs", "in_channels"])
+def test_a_network_that_would_fill_memory_is_not_built(key, exported, tmp_path):
+    folder = shutil.copytree(exported, tmp_path / "m")
+    said = json.loads((folder / CONFIG).read_text())
+    said["network"][key] = 10**8
+    (folder / CONFIG).write_text(json.dumps(said))
+    with pytest.raises(ValueError, match=f"model.{key}=100000000: give"):
+        scale.load_pretrained(folder)

@@ -102,6 +102,20 @@ def test_a_run_folder_that_cannot_be_written(run2d, tmp_path, caplog, monkeypatc
     assert "Read-only" in caplog.text
 
 
+def test_arrays_of_another_shape_are_not_read(run2d, tmp_path, monkeypatch):
+    """A file of a stranger's may be made to fill memory."""
+    shutil.copytree(run2d, tmp_path / "run")
+    run = scale.load_run(tmp_path / "run")
+    familiarity.of_run(run)
+    path = tmp_path / "run" / familiarity.NAME
+    with np.load(path) as file:
+        arrays = dict(file)
+    assert familiarity._read(run) is not None
+    np.savez_compressed(path, **{**arrays, "center": np.zeros(10**7)})
+    monkeypatch.setattr(familiarity.archive, "read_array", lambda *_: pytest.fail("it was read"))
+    assert familiarity._read(run) is None
+
+
 @pytest.mark.parametrize("kind", ["forward alone", "features of any shape", "not a number"])
 def test_networks_of_ones_own(run2d, kind, caplog):
     """A network with `forward` alone, or one whose features make no sense, costs nobody the run or the prediction."""

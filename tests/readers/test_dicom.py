@@ -1,5 +1,6 @@
 """DICOM: values as pydicom's own, series in the order of their positions, and what is refused."""
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -182,3 +183,37 @@ def test_without_pydicom_it_says_how_to_get_it(tmp_path, volume, monkeypatch):
     monkeypatch.setitem(sys.modules, "pydicom", None)
     with pytest.raises(ModuleNotFoundError, match=r"scale-medvision\[dicom\]"):
         read(tmp_path / "s")
+
+
+def test_a_deflated_file_is_inflated_within_bounds(tmp_path):
+    data = _plain(tmp_path / "a.dcm", np.arange(16, dtype=np.uint8).reshape(4, 4))
+    assert read(tmp_path / "a.dcm").values.tolist() == np.arange(16).reshape(4, 4).tolist()
+    data.PixelData = bytes(64 << 20)
+    data.save_as(tmp_path / "bomb.dcm", enforce_file_format=True)
+    assert (tmp_path / "bomb.dcm").stat().st_size < 1 << 17
+    with pytest.raises(UnreadableError, match="grows beyond the limit"):
+        read(tmp_path / "bomb.dcm", limit=1000)
+
+
+def test_frames_that_the_header_does_not_have_are_left_out(tmp_path):
+    data = _plain(tmp_path / "a.dcm", np.zeros((4, 4), np.uint8), deflated=False)
+    data.PixelData = bytes(16 * 1000)
+    data.save_as(tmp_path / "b.dcm", enforce_file_format=True)
+    with contextlib.suppress(UnreadableError):
+        assert read(tmp_path / "b.dcm", limit=1000).values.size <= 1000
+
+
+def _plain(path, values, *, deflated=True):
+    from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
+
+    data = pydicom.Dataset()
+    data.file_meta = pydicom.dataset.FileMetaDataset()
+    data.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian if deflated else ExplicitVRLittleEndian
+    data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
+    data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+    data.Rows, data.Columns = values.shape
+    data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 8, 8, 7, 0
+    data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
+    data.PixelData = values.tobytes()
+    data.save_as(path, enforce_file_format=True)
+    return data

@@ -1,5 +1,8 @@
 """What each reader gives of known files, and what it says of those it cannot use."""
 
+import gzip
+import struct
+
 import nibabel
 import numpy as np
 import pytest
@@ -218,3 +221,15 @@ def _set_tag(raw, tag, value):
             raw[place + 8 : place + 10] = value.to_bytes(2, "little")
             return
     raise AssertionError(f"there is no tag {tag}")
+
+
+def test_extensions_before_the_voxels_are_bounded(tmp_path):
+    """nibabel keeps all of them; twelve of 16 MB were 200 kB in the file."""
+    raw = bytearray(nibabel.Nifti1Image(np.zeros((4, 4, 4), np.uint8), np.eye(4)).to_bytes())
+    raw[108:112], raw[348] = struct.pack("<f", 352 + (32 << 20)), 1
+    with gzip.open(tmp_path / "a.nii.gz", "wb") as file:
+        file.write(raw)
+    with pytest.raises(UnreadableError, match="has its voxels at byte"):
+        read(tmp_path / "a.nii.gz")
+    nibabel.save(nibabel.Nifti2Image(np.arange(64, dtype=np.uint8).reshape(4, 4, 4), np.eye(4)), tmp_path / "b.nii")
+    assert read(tmp_path / "b.nii").values[1, 1, 1] == 21

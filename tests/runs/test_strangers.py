@@ -12,10 +12,11 @@ from omegaconf import OmegaConf
 import scale
 from scale.config import targets
 from scale.explain import explain
-from scale.runs import resume
-from scale.runs.folder import claim, reopen
+from scale.runs import process, resume
+from scale.runs.folder import claim, refuse_links, reopen
 from scale.runs.recompute import evaluate_run
 from scale.train import train
+from scale.tuning.study import Study
 
 NESTED = {"model": "dropout", "data": "batch_size", "augment": "rotation", "optimizer": "lr", "scheduler": "warmup"}
 
@@ -258,3 +259,61 @@ def test_weights_that_do_not_fit_are_said_in_one_line(change, begun):
     config = scale.compose([text for text in expanded if not text.startswith("hydra.")])
     with pytest.raises(ValueError, match=r"last\.ckpt: its weights do not fit the network \(first at net\."):
         train(config, begun)
+
+
+@pytest.mark.parametrize("slashes", [0, 1, 3, 7])
+@pytest.mark.parametrize("key", ["resume", "rerun"])
+def test_an_interpolation_of_a_record_is_not_resolved(key, slashes, copy, begun, tmp_path):
+    """Each reading took one backslash away, until Hydra called what the text named."""
+    if key == "rerun":
+        (begun / "metrics.json").write_text("{}")
+    _record(begun, "data.cache='" + "\\" * slashes + "${oc.create:{_target_:pandas.read_pickle,filepath_or_buffer:x}}'")
+    with pytest.raises(ValueError, match="an interpolation is not resolved on the word of a record; give data.cache="):
+        resume.expand([f"{key}={begun}"])
+    assert f"data.cache={tmp_path}" in resume.expand([f"{key}={begun}", f"data.cache={tmp_path}"])
+
+
+def test_a_record_does_not_write_into_the_working_folder(begun):
+    callback = "{_target_: lightning.pytorch.callbacks.ModelCheckpoint, dirpath: src, filename: train}"
+    _record(begun, f"+callbacks.mine={callback}")
+    with pytest.raises(ValueError, match="callbacks.mine.dirpath=src: a record does not say where"):
+        resume.expand([f"resume={begun}"])
+    given = ["callbacks.mine.dirpath=src", "callbacks.mine.filename=train"]
+    assert resume.expand([f"resume={begun}", *given])
+
+
+def test_aliases_are_in_no_record(copy):
+    """A hundred and eighty bytes of them took seconds, two hundred hours."""
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
+    (copy / "config.yaml").write_text("\n".join(lines))
+    with pytest.raises(ValueError, match=r"config\.yaml is damaged: it holds no YAML \(it has aliases"):
+        scale.load_run(copy)
+
+
+def test_a_job_is_started_through_no_link(tmp_path):
+    """Its output was added to whatever the link named, its configuration deleted there."""
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "victim" / "config.yaml").write_text("mine")
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "0").symlink_to(tmp_path / "victim")
+    with pytest.raises(ValueError, match="is a symbolic link"):
+        process.start([], tmp_path / "sweep" / "0")
+    (tmp_path / "sweep" / "1").mkdir()
+    (tmp_path / "sweep" / "1" / "console.log").symlink_to(tmp_path / "victim" / "config.yaml")
+    with pytest.raises(ValueError, match=r"console\.log' is a symbolic link"):
+        process.start([], tmp_path / "sweep" / "1")
+    with pytest.raises(ValueError, match="is a symbolic link"):
+        Study(tmp_path / "sweep", space={}, config={})
+    assert [path.name for path in (tmp_path / "victim").iterdir()] == ["config.yaml"]
+    assert (tmp_path / "victim" / "config.yaml").read_text() == "mine"
+
+
+def test_links_of_libraries_stay(tmp_path):
+    (tmp_path / ".submitit" / "1").mkdir(parents=True)
+    (tmp_path / ".submitit" / "1" / "1_submission.sh").touch()
+    (tmp_path / ".submitit" / "submission.sh").symlink_to(tmp_path / ".submitit" / "1" / "1_submission.sh")
+    refuse_links(tmp_path)
+    (tmp_path / ".submitit" / "out").symlink_to("/tmp")
+    with pytest.raises(ValueError, match="is a symbolic link"):
+        refuse_links(tmp_path)

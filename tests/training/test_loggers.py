@@ -130,7 +130,7 @@ def test_wandb_table_shows_samples_with_picture_and_map(logged, written):
     found = json.loads(Path(files["predictions.table.json"]).read_text())
     columns, rows = found["columns"], found["data"]
     assert columns[:8] == ["index", "image", "overlay", "explained", "truth", "prediction", "right", "probability"]
-    assert columns[7:] == ["p(class 0)", "p(class 1)"]
+    assert columns[8:] == ["p(class 0)", "p(class 1)"]
     assert len(rows) == 6
     saved = np.load(folder / "predictions" / "test.npz")
     for index, image, overlay, explained, truth, prediction, right, probability, *chances in rows:
