@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import lightning as L
 
     from scale.data.datamodule import ImageDataModule
+    from scale.runs.interruption import Interrupted
     from scale.tasks.classification import ClassificationTask
 
 log = logging.getLogger("scale")
@@ -72,7 +73,7 @@ def train(config: DictConfig, folder: str | Path, *, overrides: Sequence[str] = 
     from scale import runs
     from scale.runs import folder as record
     from scale.runs import resume
-    from scale.runs.interruption import Interrupted, StopAtOnce, ask_for_more_time
+    from scale.runs.interruption import StopAtOnce, stopped
     from scale.tasks.build import check_model
     from scale.training import hardware, transfer
     from scale.training.logs import logging_to
@@ -99,12 +100,11 @@ def train(config: DictConfig, folder: str | Path, *, overrides: Sequence[str] = 
             if rank_zero and resuming:
                 record.add_to_record(folder, seed=config.seed, checkpoint=checkpoint and checkpoint.name)
             return _train(config, folder, checkpoint)
-        except Interrupted as stop:
-            if rank_zero:
-                log.warning("%s; all is saved. Go on with: python -m scale.train resume=%s", stop, folder)
-                ask_for_more_time(stop.number)
-            raise
         except BaseException as error:
+            if stop := stopped(error):
+                if rank_zero:
+                    _say_how_to_go_on(stop, folder)
+                raise stop from (None if stop is error else error)
             failed_start = _ended(error, folder, new=rank_zero and not resuming)
             if full := full_disk(error, folder, cure=record.cure(folder)):
                 raise full from error
@@ -114,6 +114,19 @@ def train(config: DictConfig, folder: str | Path, *, overrides: Sequence[str] = 
                 lock.release()
             if failed_start:
                 record.forget(folder)
+
+
+def _say_how_to_go_on(stop: "Interrupted", folder: Path) -> None:
+    """Of a run that was asked to stop; under a cluster it asks for more time."""
+    from scale.runs import METRICS
+    from scale.runs import folder as record
+    from scale.runs.interruption import ask_for_more_time
+
+    if (folder / METRICS).exists():  # it was asked while its page was written
+        log.warning("%s; the run is done: %s", stop, record.cure(folder))
+    else:
+        log.warning("%s; all is saved. Go on with: %s", stop, record.command("resume", folder))
+        ask_for_more_time(stop.number)
 
 
 def _ended(error: BaseException, folder: Path, *, new: bool) -> bool:
@@ -220,7 +233,9 @@ def _load_best(trainer: "L.Trainer", task: "ClassificationTask", folder: Path) -
     path = folder / runs.CHECKPOINTS / "best.ckpt"
     fast_dev_run = getattr(trainer, "fast_dev_run", False)  # Lightning sets it behind its annotations
     chooses = any(isinstance(callback, BestAndLast) for callback in trainer.checkpoint_callbacks)
-    ended = not path.exists() and (fast_dev_run or not chooses)
+    written = {str(getattr(callback, "best_model_path", "")) for callback in trainer.checkpoint_callbacks}
+    # A file that an earlier attempt left is none of this training.
+    ended = not path.exists() if fast_dev_run else not chooses and str(path) not in written
     if ended:  # what the training ended with
         trainer.save_checkpoint(path)
     trainer.strategy.barrier()

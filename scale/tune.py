@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -224,7 +225,7 @@ def summary(plan: Plan, study: "Study") -> str:
 
 
 def _command(plan: Plan) -> str:
-    return f"python -m scale.train --config-dir {plan.folder} experiment={BEST}"
+    return f"python -m scale.train --config-dir {shlex.quote(str(plan.folder))} experiment={BEST}"
 
 
 def _flags(plan: Plan) -> list[str]:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import subprocess
 import sys
 
@@ -465,3 +466,29 @@ def test_without_a_callback_that_chooses_the_last_epoch_is_said_to_be_the_last(t
     metrics = train(scale.compose(_small(phantom_root, "callbacks.checkpoint=null", "report=false")), tmp_path / "run")
     assert (metrics["best_epoch"], metrics["epochs"], metrics["selected_on"]) == (1, 2, "nothing")
     assert "of epoch 1, counted from 0, the last one" in capsys.readouterr().out
+
+
+def test_weights_that_an_earlier_attempt_left_are_not_taken_for_these(finished, tmp_path, phantom_root):
+    """Without a callback that chooses: an attempt that was killed while it was evaluated."""
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    shutil.copy(finished[0] / "checkpoints" / "best.ckpt", tmp_path / "run" / "checkpoints" / "best.ckpt")
+    more = ("callbacks.checkpoint=null", "report=false", "seed=5", "logger=none")
+    metrics = train(scale.compose(_small(phantom_root, *more)), tmp_path / "run")
+    assert (metrics["best_epoch"], metrics["selected_on"]) == (1, "nothing")
+    old, new = (torch.load(f / "checkpoints" / "best.ckpt", weights_only=True) for f in (finished[0], tmp_path / "run"))
+    name = "net.head.1.weight"
+    assert not torch.equal(old["state_dict"][name], new["state_dict"][name])
+
+
+def test_a_checkpoint_is_written_where_it_belongs(tmp_path, monkeypatch):
+    """And not through the machine's temporary folder, which may be small."""
+    from scale.training.trainer import build_trainer
+
+    trainer = build_trainer(scale.compose(["data=phantom2d"]), tmp_path, samples=10, logger=False)
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tempfile.mkstemp", full)
+    trainer.strategy.checkpoint_io.save_checkpoint({"a": torch.ones(2)}, tmp_path / "x" / "a.ckpt")
+    assert torch.load(tmp_path / "x" / "a.ckpt", weights_only=True)["a"].tolist() == [1, 1]

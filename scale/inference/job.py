@@ -189,11 +189,8 @@ def _done(path: Path) -> dict[int, dict[str, Any]]:
     """What a shard's file has, by row; a line that was cut off is left out."""
     found: dict[int, dict[str, Any]] = {}
     if path.is_file():
-        text = path.read_text()
-        if text and not text.endswith("\n"):  # a process was killed while writing
-            text = text[: text.rfind("\n") + 1]
-            path.write_text(text)
-        for line in text.splitlines():
+        gallery.mend(path)
+        for line in path.read_text().splitlines():
             values = json.loads(line)
             found[values.pop("row")] = values
     return found

@@ -1,10 +1,13 @@
 """From a folder, a table or an npz file of any images to one npz file that networks train on, and its companion."""
 
+import contextlib
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from scale.data import companion
 from scale.data.folds import of_fold
@@ -75,13 +78,40 @@ def prepare(
         title: of the data set; the name of the source if None.
 
     Raises:
-        FileExistsError: the output exists.
+        FileExistsError: the output exists, or another process is making it.
         ValueError: nothing can be made of the source; files that cannot be used are no error.
     """
     if output.suffix != ".npz":
         raise ValueError(f"output={output}: give a name that ends in .npz")
-    if output.exists():
-        raise FileExistsError(f"{output} exists: delete it, or give another output=NAME.npz")
+    with _alone(output):
+        if output.exists():
+            raise FileExistsError(f"{output} exists: delete it, or give another output=NAME.npz")
+        return _prepare(output, source=source, table=table, settings=settings, workers=workers, title=title)
+
+
+@contextlib.contextmanager
+def _alone(output: Path) -> Iterator[None]:
+    """Holds a lock on a file that is to be made: two processes would write into one pool of pictures."""
+    made = not output.parent.is_dir()
+    output.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(output.with_name(f".{output.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise FileExistsError(f"another process is making {output}: wait for it, or give another output") from None
+    try:
+        yield
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+        if made:
+            with contextlib.suppress(OSError):  # it holds something
+                output.parent.rmdir()
+
+
+def _prepare(
+    output: Path, *, source: Path | None, table: Path | None, settings: Settings, workers: int, title: str | None
+) -> Prepared:
     listing = listing_of(source, table)
     skipped = list(listing.skipped)
     if not listing.samples:
@@ -92,7 +122,6 @@ def prepare(
         [s.labels for s in listing.samples], listing.columns, problem=settings.problem, order=settings.order
     )
     how, said = infer(listing.samples, settings)
-    output.parent.mkdir(parents=True, exist_ok=True)
     pool = Pool(output.with_suffix(".work"), listing.samples, how)
     if pool.done:
         log.info("resuming: %d of %d files were read before", pool.done, len(listing.samples))

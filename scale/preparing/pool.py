@@ -5,6 +5,8 @@ import json
 import multiprocessing
 import os
 import shutil
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -138,7 +140,7 @@ def read_all(
         return
     context = multiprocessing.get_context("spawn")  # the parent may have threads, which a fork would not survive
     waiting: deque[tuple[list[int], Future[list[Read]]]] = deque()
-    with ProcessPoolExecutor(workers, mp_context=context) as executor:
+    with ProcessPoolExecutor(workers, context, end_with, (os.getpid(),)) as executor:
         for chunk in chunks:
             waiting.append((chunk, executor.submit(_read_chunk, chunk, [samples[row] for row in chunk], how, into)))
             if len(waiting) > 4 * workers:
@@ -147,6 +149,17 @@ def read_all(
         while waiting:
             first, future = waiting.popleft()
             yield first, future.result()
+
+
+def end_with(parent: int) -> None:
+    """Ends this process when its parent was killed: it would wait for work for ever."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _read_chunk(rows: Sequence[int], samples: Sequence[Sample], how: Preprocessing, into: Path | None) -> list[Read]:

@@ -1,6 +1,7 @@
 """How fast files are prepared, beside Pillow's bare decoding of the same files by as many processes."""
 
 import multiprocessing
+import os
 import resource
 import statistics
 import tempfile
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from scale.preparing.job import prepare
-from scale.preparing.pool import CHUNK
+from scale.preparing.pool import CHUNK, end_with
 from scale.preparing.settings import Settings
 from scale.utils import tables
 
@@ -130,7 +131,8 @@ def _cpu() -> float:
 
 def _decode_all(paths: Sequence[Path], workers: int) -> None:
     chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as executor:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, end_with, (os.getpid(),)) as executor:
         for _ in executor.map(_decode, chunks):
             pass
 

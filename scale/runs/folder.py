@@ -3,6 +3,7 @@
 import contextlib
 import os
 import secrets
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,8 +55,8 @@ def claim(folder: Path) -> FileLock:
     if (folder / CONFIG).exists():
         lock.release()
         raise FileExistsError(
-            f"{folder} holds a run that has not finished: resume it with resume={folder}, or give another folder "
-            "with hydra.run.dir=..."
+            f"{folder} holds a run that has not finished: resume it with {command('resume', folder)}, or give another "
+            "folder with hydra.run.dir=..."
         )
     return lock
 
@@ -103,10 +104,20 @@ def refuse_links(folder: Path) -> None:
 def cure(folder: Path) -> str:
     """What goes on with a run that a full disk ended."""
     if (folder / METRICS).exists():
-        return f"write its report with python -m scale.evaluate run={folder} report=true"
+        return f"write its report with python -m scale.evaluate {shlex.quote(f'run={folder}')} report=true"
     if any((folder / CHECKPOINTS).glob("*.ckpt")):
-        return f"resume the run with python -m scale.train resume={folder}"
+        return f"resume the run with {command('resume', folder)}"
     return "give the same command again"
+
+
+def command(key: str, folder: Path) -> str:
+    """What resumes or repeats (`rerun`) a run, as a shell takes it."""
+    try:
+        own = read_environment(folder).get("config_dir")
+    except (OSError, ValueError):  # it may be what is damaged
+        own = None
+    words = [*(["--config-dir", str(own)] if own else []), f"{key}={folder}"]
+    return " ".join(["python -m scale.train", *map(shlex.quote, words)])
 
 
 def release(folder: Path) -> None:

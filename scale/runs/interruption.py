@@ -27,6 +27,13 @@ class Interrupted(Exception):  # noqa: N818 - no error: the run did what it was 
         super().__init__(f"stopped by {signal.Signals(number).name}")
 
 
+def stopped(error: BaseException | None) -> Interrupted | None:
+    """The request to stop that an error is, or that a library failed at while it was on its way."""
+    while error is not None and not isinstance(error, Interrupted):
+        error = error.__cause__ or error.__context__
+    return error
+
+
 class Signals:
     """Remembers the first signal that asks to stop, for the training to look at between steps.
 

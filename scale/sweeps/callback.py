@@ -64,7 +64,11 @@ class Sweep(Callback):
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Writes the tables; ends the program with status 0 only where every job is done."""
         atexit.unregister(self._report)
-        done = self._report()
+        try:
+            done = self._report()
+        except Exception:  # Hydra would only warn, and end with status 0
+            traceback.print_exc()
+            done = False
         if self.received:
             sys.exit(128 + self.received)
         if not done:

@@ -37,7 +37,11 @@ def write(root: Path, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         if left:
             lines.append(f"out of fold, {name}: not pooled, fold {', '.join(left)} is not done")
             continue
-        pooled, problem = pool([Path(job["folder"]) for job in jobs])
+        try:
+            pooled, problem = pool([Path(job["folder"]) for job in jobs])
+        except ValueError as error:
+            lines.append(f"out of fold, {name}: not pooled, {error}")
+            continue
         order = np.argsort(pooled["index"])
         if len(np.unique(pooled["index"])) != len(order):
             raise ValueError(

@@ -120,7 +120,8 @@ def log_results(backends: Sequence[Backend], make: Callable[[], "Results"]) -> N
 def close_loggers(backends: Sequence[Backend], *, failed: bool) -> None:
     """Ends each logger's run."""
     for backend in backends:
-        backend.close(failed=failed)
+        with _not_lost(backend, "last lines"):
+            backend.close(failed=failed)
 
 
 @contextmanager

@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.plugins.layer_sync import LayerSync
 from lightning.pytorch.profilers import AdvancedProfiler, SimpleProfiler
 from omegaconf import DictConfig
@@ -14,6 +16,21 @@ from scale.config.schemas import Budget
 from scale.models.sync import separate, synchronise
 
 PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler}  # they write to the run folder
+
+
+class Direct(TorchCheckpointIO):
+    """Writes a checkpoint where it belongs: Lightning's own writes it to the machine's temporary folder first.
+
+    That may be small, and a process that is killed leaves the file there. What must not be half written is given the
+    name of a partial file (`callbacks.checkpoint`).
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Writes a checkpoint to a path of this machine."""
+        if storage_options is not None:
+            raise TypeError("storage_options are for remote paths")
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        torch.save(checkpoint, path)
 
 
 class SyncOnCPU(LayerSync):
@@ -40,8 +57,10 @@ def build_trainer(config: DictConfig, folder: Path, *, samples: int, logger: Any
     callbacks = [instantiate(node) for node in config.callbacks.values() if node]
     settings: dict[str, Any] = {"max_epochs": config.trainer.get("max_epochs") or epochs(config.budget, samples)}
     supplied: dict[str, Any] = {"callbacks": callbacks, "logger": logger, "default_root_dir": str(folder)}
+    supplied["plugins"] = [Direct()]
     if config.trainer.get("sync_batchnorm") and config.trainer.accelerator == "cpu":
-        settings["sync_batchnorm"], supplied["plugins"] = False, [SyncOnCPU()]
+        settings["sync_batchnorm"] = False
+        supplied["plugins"].append(SyncOnCPU())
     if config.trainer.get("profiler") in PROFILERS:
         supplied["profiler"] = PROFILERS[config.trainer.profiler](dirpath=str(folder), filename="profile")
     node = {key: value for key, value in {**config.trainer, **settings}.items() if key not in supplied}

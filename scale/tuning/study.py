@@ -121,6 +121,11 @@ class Study:
                 load_if_exists=True,
             )
             known = self.record.user_attrs.get("identity")
+            if known is None and any((folder / TRIALS).glob("*/config.yaml")):
+                raise ValueError(
+                    f"{folder} has trials of a study whose record is not here (was {DATABASE} deleted, or storage= "
+                    "another one?): their results would be taken for other values; give that record or another study="
+                )
             if known is None:
                 self.record.set_user_attr("identity", identity)
             elif differing := list(_differing(known, identity)):

@@ -84,13 +84,21 @@ def exclusive(lock_file: Path, *, hint: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A temporary file in the folder of `path` that takes its place at the end, and is removed after any error."""
+def replacing(path: Path, *, durable: bool = False) -> Iterator[IO[bytes]]:
+    """A temporary file in the folder of `path` that takes its place at the end, and is removed after any error.
+
+    Args:
+        path: of the file.
+        durable: whether it is on the disk before it takes the place: else it can be empty after a power failure.
+    """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         temporary.chmod(0o644)  # mkstemp gives 0600, but colleagues share these folders
         temporary.replace(path)
     finally:
@@ -122,7 +130,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     """Writes UTF-8 text, whole or not at all."""
-    with replacing(path) as file:
+    with replacing(path, durable=True) as file:
         file.write(text.encode())
 
 

@@ -5,11 +5,13 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import nibabel
 import numpy as np
 import pytest
 import yaml
+from filelock import FileLock
 from PIL import Image
 
 from scale.data import archive, companion
@@ -370,3 +372,22 @@ def test_a_class_in_few_groups_that_decides_the_shares_is_said(caplog):
     given = [None] * 300
     splits.assign(labels, groups, given, names=("a", "b"), fractions=(0.7, 0.1, 0.2), seed=0)
     assert "a class is in 3 groups only" in caplog.text
+
+
+def test_two_processes_do_not_make_one_file(tmp_path):
+    """Each wrote its pictures into the other's pool."""
+    images_in(tmp_path / "in")
+    with FileLock(tmp_path / ".out.npz.lock"), pytest.raises(FileExistsError, match="another process is making"):
+        run(tmp_path / "out.npz", tmp_path / "in")
+    run(tmp_path / "out.npz", tmp_path / "in")
+    assert not (tmp_path / ".out.npz.lock").exists()
+
+
+def test_a_worker_ends_with_its_parent(tmp_path):
+    """Those of a killed command waited for work for ever, and kept its output open."""
+    worker = "import os, time; from scale.preparing.pool import end_with; end_with(os.getppid()); time.sleep(99)"
+    code = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {worker!r}]); time.sleep(99)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=REPOSITORY) as parent:
+        time.sleep(0.5)
+        parent.kill()
+        assert parent.stdout.read() == b""  # its end is seen once no process holds it

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 import shutil
 
 import pytest
@@ -13,7 +14,8 @@ import scale
 from scale.config import targets
 from scale.explain import explain
 from scale.runs import process, resume
-from scale.runs.folder import claim, refuse_links, reopen
+from scale.runs.folder import claim, command, refuse_links, reopen
+from scale.runs.interruption import Interrupted, stopped
 from scale.runs.recompute import evaluate_run
 from scale.train import train
 from scale.tuning.study import Study
@@ -317,3 +319,18 @@ def test_links_of_libraries_stay(tmp_path):
     (tmp_path / ".submitit" / "out").symlink_to("/tmp")
     with pytest.raises(ValueError, match="is a symbolic link"):
         refuse_links(tmp_path)
+
+
+def test_what_goes_on_with_a_run_is_a_command_that_a_shell_takes(begun, tmp_path):
+    place = begun.rename(tmp_path / "my runs")
+    assert shlex.split(command("resume", place))[-1] == f"resume={place}"
+    path = place / "environment.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "config_dir": "/of mine"}))
+    assert shlex.split(command("rerun", place))[-3:] == ["--config-dir", "/of mine", f"rerun={place}"]
+
+
+def test_a_request_to_stop_is_seen_behind_an_error_of_a_library():
+    error = ConnectionError("server is away")
+    error.__context__ = Interrupted(10)
+    assert stopped(error).number == 10
+    assert stopped(ValueError()) is None

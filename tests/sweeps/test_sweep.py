@@ -464,3 +464,19 @@ def test_ray(stub, tmp_path):
         assert process.wait() == 143
     assert statuses(tmp_path / "t")[0] == "interrupted"
     wait_for(lambda: not left(tmp_path))
+
+
+def test_tables_that_cannot_be_written_are_no_success(tmp_path, monkeypatch, capsys):
+    """Hydra would only warn, and the sweep ended with status 0."""
+
+    def full(folder):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sweep.report, "write", full)
+    for received, status in ((0, 1), (15, 143)):
+        callback = sweep.Sweep()
+        callback.folder, callback.received = tmp_path, received
+        with pytest.raises(SystemExit) as ended:
+            callback.on_multirun_end(None)
+        assert ended.value.code == status
+        assert "No space left" in capsys.readouterr().err

@@ -299,3 +299,19 @@ def test_a_map_that_does_not_exist_is_named(tmp_path):
     config = scale.compose(["logger=tensorboard", "logger.tensorboard.overlay=salency"])
     with pytest.raises(ValueError, match="did you mean 'saliency'"):
         loggers.build_loggers(config, tmp_path)
+
+
+def test_a_logger_that_fails_at_its_end_costs_no_run(caplog):
+    closed = []
+
+    class Broken(loggers.Backend):
+        def close(self, *, failed):
+            raise ConnectionError("server is away")
+
+    class Fine(loggers.Backend):
+        def close(self, *, failed):
+            closed.append(failed)
+
+    loggers.close_loggers([Broken(object()), Fine(object())], failed=True)
+    assert closed == [True]
+    assert "object: not all last lines were logged (server is away)" in caplog.text

@@ -254,3 +254,12 @@ def test_what_a_space_gives_is_in_it(tmp_path):
     while (task := study.take(12)) is not None:
         study.tell(task, value=0.5)
     assert len(study.trials()) == 12
+
+
+def test_trials_without_their_record_are_not_taken_for_those_of_another(tmp_path):
+    """The record was deleted, or is in another storage: trial 0 there was done at once, with an old result."""
+    (tmp_path / "trials" / "0000").mkdir(parents=True)
+    (tmp_path / "trials" / "0000" / "config.yaml").touch()
+    for _ in range(2):
+        with pytest.raises(ValueError, match="has trials of a study whose record is not here"):
+            Study(tmp_path, space={}, config={})
