@@ -391,7 +391,7 @@ def _trial_process(folder):
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
             words = path.read_text().split("\0")
-            if "scale.train" in words and any(word.endswith(f"={folder}") for word in words):
+            if "scale.train" in words and any(word.rstrip("'").endswith(str(folder)) for word in words):
                 return int(path.parent.name)
     return None
 
