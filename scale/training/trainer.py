@@ -30,7 +30,8 @@ class Direct(TorchCheckpointIO):
         if storage_options is not None:
             raise TypeError("storage_options are for remote paths")
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        torch.save(checkpoint, path)
+        with Path(path).open("wb") as file:  # torch's own writer says nothing of a full disk
+            torch.save(checkpoint, file)
 
 
 class SyncOnCPU(LayerSync):
