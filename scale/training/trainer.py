@@ -1,5 +1,6 @@
 """The trainer of a run, as long as its budget says."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,10 @@ class Direct(TorchCheckpointIO):
         if storage_options is not None:
             raise TypeError("storage_options are for remote paths")
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with Path(path).open("wb") as file:  # torch's own writer says nothing of a full disk
-            torch.save(checkpoint, file)
+        whole = io.BytesIO()  # torch's own writer hides what a full disk says
+        torch.save(checkpoint, whole)
+        with Path(path).open("wb") as file:
+            file.write(whole.getbuffer())
 
 
 class SyncOnCPU(LayerSync):
