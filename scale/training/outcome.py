@@ -196,8 +196,9 @@ def table(metrics: Mapping[str, Any]) -> str:
         methods = dict.fromkeys(f"{row.method} ({row.input_size})" for row in best)
         rows.append(("best of MedMNIST v2", _shown(best[0].auc), _shown(best[1].acc), " / ".join(methods)))
     width = 22 if "intervals" in metrics else 8
-    head = f"{'':16}  {'AUC':{width}}{'ACC':{width}}".rstrip()
-    lines = [head, *(f"{name:16}  {auc:{width}}{acc:{width}}{note}".rstrip() for name, auc, acc, note in rows)]
+    first = max(16, *(len(row[0]) for row in rows))
+    head = f"{'':{first}}  {'AUC':{width}}{'ACC':{width}}".rstrip()
+    lines = [head, *(f"{name:{first}}  {auc:{width}}{acc:{width}}{note}".rstrip() for name, auc, acc, note in rows)]
     if "intervals" in metrics:
         lines.append("in brackets: 95 % of the stratified bootstrap's resamples")
     how = "chosen on val" if metrics.get("selected_on", "val") == "val" else "the last one"
