@@ -143,6 +143,7 @@ def _ended(error: BaseException, folder: Path, *, new: bool) -> bool:
 
 def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[str, Any]:
     from scale import runs
+    from scale.callbacks.checkpoint import load_best
     from scale.runs import resume, tta
     from scale.runs.folder import write_averaged
     from scale.tasks.build import is_joint
@@ -173,8 +174,7 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[st
         clock.append(time.perf_counter())
         if not trainer.global_step:
             raise ValueError("nothing was trained, not one step: see trainer.limit_train_batches and trainer.max_steps")
-        best = _load_best(trainer, task, folder)
-        outputs = _evaluate(trainer, task, datamodule, test=config.test)
+        kept, outputs = load_best(trainer, task, folder), _evaluate(trainer, task, datamodule, test=config.test)
         spent = (after - before for before, after in itertools.pairwise([*clock, time.perf_counter()]))
         seconds = dict(zip(("prepare", "fit", "evaluate"), spent, strict=True))
         if checkpoint is not None and (folder / runs.HISTORY).exists():  # the earlier parts of the run count too
@@ -185,7 +185,7 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[st
             else {}
         )
         more = {
-            **best,
+            **kept,
             "seconds": {name: round(value, 3) for name, value in seconds.items()},
             **begun,
             "model": {"name": name, **cost},
@@ -193,9 +193,14 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> dict[st
         metrics = results.metrics(config, trainer, task, datamodule, {**outputs, **averaged}, more=more)
         if trainer.is_global_zero:
             write_averaged(folder, averaged)
-            device = trainer.strategy.root_device
             figures = results.write(
-                folder, metrics, datamodule, outputs, net=task.net, device=device, figures=config.report
+                folder,
+                metrics,
+                datamodule,
+                outputs,
+                net=task.net,
+                device=trainer.strategy.root_device,
+                figures=config.report,
             )
             if not is_joint(config):
                 found = functools.partial(shown.results, task, datamodule, outputs, metrics, figures, folder=folder)
@@ -221,28 +226,6 @@ def _built(config: DictConfig) -> tuple["ImageDataModule", "ClassificationTask"]
     before.examine(datamodule)
     task = build_training(config, datamodule)
     return datamodule, task
-
-
-def _load_best(trainer: "L.Trainer", task: "ClassificationTask", folder: Path) -> dict[str, Any]:
-    """Loads the averaged weights of the best epoch, or of the last where none was kept; returns epoch and which."""
-    from scale import runs
-    from scale.callbacks.checkpoint import BestAndLast
-    from scale.runs import checkpoints
-
-    folder = Path(trainer.strategy.broadcast(str(folder)))  # processes that a cluster started have names of their own
-    path = folder / runs.CHECKPOINTS / "best.ckpt"
-    fast_dev_run = getattr(trainer, "fast_dev_run", False)  # Lightning sets it behind its annotations
-    chooses = any(isinstance(callback, BestAndLast) for callback in trainer.checkpoint_callbacks)
-    written = {str(getattr(callback, "best_model_path", "")) for callback in trainer.checkpoint_callbacks}
-    # A file that an earlier attempt left is none of this training.
-    ended = not path.exists() if fast_dev_run else not chooses and str(path) not in written
-    if ended:  # what the training ended with
-        trainer.save_checkpoint(path)
-    trainer.strategy.barrier()
-    state = checkpoints.read(path)
-    task.load_state_dict(state["state_dict"])
-    # After a training Lightning's epoch is their number.
-    return {"best_epoch": max(int(state["epoch"]) - ended, 0), "selected_on": "nothing" if ended else "val"}
 
 
 def _evaluate(

@@ -11,7 +11,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 
-from scale.runs import CHECKPOINTS, kept
+from scale.runs import CHECKPOINTS, checkpoints, kept
 from scale.runs.interruption import Interrupted, Signals
 
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
@@ -153,6 +153,24 @@ class BestAndLast(Checkpoint):
             torch.distributed.all_reduce(asked, op=torch.distributed.ReduceOp.MAX)
             received, due = int(asked[0]), bool(asked[1])
         return received, due
+
+
+def load_best(trainer: L.Trainer, task: L.LightningModule, folder: Path) -> dict[str, Any]:
+    """Loads the averaged weights of the best epoch, or of the last where none was kept; returns epoch and which."""
+    folder = Path(trainer.strategy.broadcast(str(folder)))  # processes that a cluster started have names of their own
+    path = folder / CHECKPOINTS / BEST
+    fast_dev_run = getattr(trainer, "fast_dev_run", False)  # Lightning sets it behind its annotations
+    chooses = any(isinstance(callback, BestAndLast) for callback in trainer.checkpoint_callbacks)
+    written = {str(getattr(callback, "best_model_path", "")) for callback in trainer.checkpoint_callbacks}
+    # A file that an earlier attempt left is none of this training.
+    ended = not path.exists() if fast_dev_run else not chooses and str(path) not in written
+    if ended:  # what the training ended with
+        trainer.save_checkpoint(path)
+    trainer.strategy.barrier()
+    state = checkpoints.read(path)
+    task.load_state_dict(state["state_dict"])
+    # After a training Lightning's epoch is their number.
+    return {"best_epoch": max(int(state["epoch"]) - ended, 0), "selected_on": "nothing" if ended else "val"}
 
 
 def _to_disk(path: Path) -> None:

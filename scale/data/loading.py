@@ -37,7 +37,7 @@ def channels_first(images: Tensor, *, spatial_dims: int) -> Tensor:
 
 
 def resident(split: Split, device: torch.device) -> Tensor | None:
-    """All images (N, *S[, C]) of a split on a GPU; None on a CPU, or if they fill more than a quarter of its memory."""
+    """All images (N, *S[, C]) of a split on a GPU; None on a CPU, or if mapped or above a quarter of its memory."""
     images = split.images
     if device.type != "cuda" or images.is_mapped or images.nbytes > torch.cuda.mem_get_info(device)[1] // 4:
         return None

@@ -1,7 +1,6 @@
 """A tuning study: Optuna's record and a run folder for each trial, shared by any number of processes."""
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from scale.config.keys import Kind, deciding, flat, kind
 from scale.runs.folder import refuse_links
+from scale.tuning import identity
 from scale.tuning.space import foreign
 from scale.utils.choices import nearest
 
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 
 DATABASE, JOURNAL, LOCK, TRIALS, TRIAL_LOCK = "study.db", "journal.log", "study.lock", "trials", ".trial.lock"
 OBJECTIVE = "val AUC of the kept epoch"  # which the lowest val loss chooses, unless callbacks.checkpoint says otherwise
-CONTENT = "content"  # of the identity; a study of an earlier version does not have it
-FREE = (Kind.PLACE, Kind.HARDWARE)  # what may differ between the commands and machines that share a study
 
 
 @dataclass
@@ -93,17 +90,12 @@ class Study:
         sampler_seed: int = 0,
     ) -> None:
         import optuna
-        from optuna.distributions import distribution_to_json
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.folder, self.space = folder, space
         self._startup, self._seed = startup_trials, sampler_seed
         pruner = optuna.pruners.MedianPruner(n_startup_trials=startup_trials, n_warmup_steps=warmup_epochs)
-        identity = {
-            "space": {key: json.loads(distribution_to_json(value)) for key, value in space.items()},
-            "config": {key: value for key, value in flat(config) if kind(key) not in FREE},
-            **({} if content is None else {CONTENT: content}),
-        }
+        here = identity.of(space, config, content)
         refuse_links(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -127,8 +119,8 @@ class Study:
                     "another one?): their results would be taken for other values; give that record or another study="
                 )
             if known is None:
-                self.record.set_user_attr("identity", identity)
-            elif differing := list(_differing(known, identity)):
+                self.record.set_user_attr("identity", here)
+            elif differing := list(identity.differing(known, here)):
                 raise ValueError(
                     f"{folder} is a study of something else: {'; '.join(differing[:5])}"
                     f"{f'; and {len(differing) - 5} more' if len(differing) > 5 else ''}. "
@@ -285,29 +277,3 @@ def _storage(kind: str, folder: Path) -> "optuna.storages.BaseStorage":
         place = folder / DATABASE if kind == "sqlite" else kind.partition("://")[0] + "://..."
         reason = str(error).strip().splitlines()[0]
         raise ValueError(f"{place} cannot be opened as a study ({type(error).__name__}: {reason})") from error
-
-
-def _differing(known: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[str]:
-    """What differs between two studies, a text each; an earlier version's names and keys are read as today's."""
-    contents = [study.get(CONTENT) for study in (known, here)]
-    if None not in contents and contents[0] != contents[1]:
-        yield "the images or labels at data.path are not the study's"
-    known, here = ({**study, "config": deciding(study["config"], free=FREE)} for study in (known, here))
-    for part, title in (("config", ""), ("space", "the space of ")):
-        for key in sorted(set(known[part]) | set(here[part])):
-            if known[part].get(key) != here[part].get(key):
-                yield f"{title}{key} is {_shown(known[part], key)} there and {_shown(here[part], key)} here"
-
-
-def _shown(part: Mapping[str, Any], key: str) -> str:
-    if key not in part:
-        return "not set"
-    value = part[key]
-    if isinstance(value, Mapping):  # a distribution
-        settings = value["attributes"]
-        return (
-            str(list(settings["choices"]))
-            if "choices" in settings
-            else f"{settings['low']} to {settings['high']}" + (", log" if settings.get("log") else "")
-        )
-    return str(value)

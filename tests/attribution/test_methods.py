@@ -339,7 +339,12 @@ def test_gradcam_of_a_resnet_is_captums_where_its_cells_look():
     torch.manual_seed(0)
     net, x = ResNet(spatial_dims=3, in_channels=1, outputs=2).eval(), images(2, 1, 9, 12, 10)
     layer = captum.attr.LayerGradCam(Explained(net, BINARY), net.blocks)
+    with torch.no_grad():
+        head = next(module for module in net.modules() if isinstance(module, nn.Linear))
+        head.weight[1] = head.weight[1].abs()  # for the class, wherever there is a feature: a map that is not blank
+        head.weight[0] = 0
     small_map = layer.attribute(x, target=1, relu_attributions=True)
+    assert small_map.flatten(1).std(dim=1).min() > 0
     expected = small_map.detach().numpy()
     for axis, count in enumerate(x.shape[2:], start=2):  # cell i looks at voxel 8i
         expected = np.apply_along_axis(

@@ -385,9 +385,12 @@ def test_two_processes_do_not_make_one_file(tmp_path):
 
 def test_a_worker_ends_with_its_parent(tmp_path):
     """Those of a killed command waited for work for ever, and kept its output open."""
-    worker = "import os, time; from scale.preparing.pool import end_with; end_with(os.getppid()); time.sleep(99)"
+    begin = "import os, time; from scale.preparing.pool import end_with; end_with(os.getppid())"
+    worker = f"{begin}; print('works', flush=True); time.sleep(99)"
     code = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {worker!r}]); time.sleep(99)"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=REPOSITORY) as parent:
-        time.sleep(0.5)
+        assert parent.stdout.readline() == b"works\n"
         parent.kill()
+        killed = time.monotonic()
         assert parent.stdout.read() == b""  # its end is seen once no process holds it
+        assert time.monotonic() - killed < 60

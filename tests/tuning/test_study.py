@@ -10,8 +10,8 @@ if not importlib.util.find_spec("optuna"):
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from scale.config.keys import flat
+from scale.tuning import identity, study
 from scale.tuning import report as study_report
-from scale.tuning import study
 from scale.tuning.study import Study
 
 SPACE = {"lr": FloatDistribution(1e-4, 0.1, log=True), "fusion": CategoricalDistribution(["attention", "gate"])}
@@ -208,8 +208,8 @@ def test_a_study_of_an_earlier_version_is_continued(tmp_path):
     }
     newer = {"augment": {"rotate90": False}, "data": {"balance": "sqrt", "train_samples": None}}
     (known, here) = ({"space": {}, "config": dict(flat(config))} for config in (older, newer))
-    assert not list(study._differing(known, here))
-    assert list(study._differing(known, {"space": {}, "config": {**here["config"], "augment.rotate90": True}}))
+    assert not list(identity.differing(known, here))
+    assert list(identity.differing(known, {"space": {}, "config": {**here["config"], "augment.rotate90": True}}))
 
 
 @pytest.mark.parametrize(
